@@ -1,0 +1,19 @@
+"""The engines by name. The next engine is one module and one line here; nothing heavy is imported until it is used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, cast
+
+from node.engine import LoadEngine
+from protos.types import Modality
+
+MODULES: Final[Mapping[str, tuple[str, frozenset[Modality]]]] = {
+    "text": ("node.engines.text", frozenset({Modality.TEXT})),
+    "embedding": ("node.engines.embedding", frozenset({Modality.EMBEDDING})),
+    "fake": ("node.engines.fake", frozenset(Modality)),
+}
+
+
+def loader(name: str) -> LoadEngine:
+    """The `load` function of the engine's module, imported now."""
+    return cast(LoadEngine, import_module(MODULES[name][0]).load)

@@ -1,0 +1,1 @@
+"""What crosses a process: the gRPC contract, its dataclasses, and the one error tree."""

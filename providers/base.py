@@ -1,0 +1,80 @@
+"""The provider protocol: a place that runs tasks.
+
+Not about which place is chosen (router/routing.py), nor about limits, retries or metering (wrappers.py).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from protos.types import Estimate, Modality, ModelId, NodeStatus, ProviderId, Task, TaskEvent, TaskId, Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One model that a provider serves."""
+
+    model: ModelId
+    modality: Modality
+    is_default: bool = False  # serves tasks of its modality that name no model
+    context_tokens: int = 0  # 0 where the notion does not apply
+    max_batch: int = 1  # tasks that it runs at once
+    waiting: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What was last seen of a provider. `status`: healthy, or degraded (serves some), or unavailable."""
+
+    status: Literal["healthy", "degraded", "unavailable"]
+    reason: str = ""
+    seen_s: float = 0.0  # age of what was seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A provider as routing sees it: frozen, cheap to take, never a call."""
+
+    id: ProviderId
+    kind: str  # node, echo, openai, ...
+    tier: Tier
+    offers: Sequence[Offer]
+    health: Health
+    supports_streaming: bool = True
+    only_when_named: bool = False  # echo: never a surprise
+    cost_micro: Mapping[ModelId, int] = field(default_factory=dict)  # of a typical request, 1 USD = 1,000,000; absent: 0
+    node: NodeStatus | None = None  # of a node: its last status
+
+
+class Provider(Protocol):
+    """A place that runs tasks. Knows one vendor, or one node. One event loop; safe for many calls at a time."""
+
+    @property
+    def id(self) -> ProviderId: ...
+
+    def snapshot(self) -> Snapshot:
+        """What is known now, without a call."""
+        ...
+
+    def run(self, task: Task) -> AsyncIterator[TaskEvent]:
+        """Runs the task; its events in the order that protos/types.py states, Finished last.
+
+        Raises the FabricError that ended it. Closing the iterator cancels the task. Calling again with the id of a
+        running task joins it where the place can do so.
+        """
+        ...
+
+    async def cancel(self, task_id: TaskId) -> None:
+        """Ends the task if it runs there. Nothing when it does not."""
+        ...
+
+    async def estimate(self, task: Task) -> Estimate:
+        """What the task would take. Raises InputInvalid or ModelNotFound as `run` would."""
+        ...
+
+    async def start(self) -> None:
+        """Begins to watch the place. Returns at once, also when the place cannot be reached yet."""
+        ...
+
+    async def close(self) -> None: ...

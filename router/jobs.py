@@ -1,0 +1,125 @@
+"""A durable job and the one table of its states. Pure.
+
+Not about where a job is stored (store/) nor how it is run (runner.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NewType
+
+from protos.errors import Conflict, JobTerminal
+from protos.types import Modality, OrganizationId, Tier, Usage
+
+JobId = NewType("JobId", str)
+Json = dict[str, Any]  # Any: decoded JSON
+
+
+class JobState(StrEnum):
+    PENDING = "pending"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+NEXT: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.PENDING: frozenset({JobState.STARTED, JobState.FAILED, JobState.CANCELLED}),
+    JobState.STARTED: frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
+}
+
+
+def advance(job_id: JobId, now: JobState, to: JobState) -> JobState:
+    """The only way a job changes state. Terminal states accept nothing."""
+    if now in TERMINAL:
+        raise JobTerminal(f"job {job_id} has already {_ENDED[now]}: a job that has ended does not change")
+    if to not in NEXT[now]:
+        raise Conflict(f"job {job_id} cannot go from {now} to {to}")
+    return to
+
+
+_ENDED: Final = {JobState.COMPLETED: "completed", JobState.FAILED: "failed", JobState.CANCELLED: "been cancelled"}
+
+
+class EventKind(StrEnum):
+    CREATED = "job.created"
+    STARTED = "job.started"
+    PROGRESS = "job.progress"
+    RETRYING = "job.retrying"
+    COMPLETED = "job.completed"
+    FAILED = "job.failed"
+    CANCELLED = "job.cancelled"
+    OUTPUT = "job.output"  # live only, never stored
+
+
+TERMINAL_KIND: Final = {
+    JobState.COMPLETED: EventKind.COMPLETED,
+    JobState.FAILED: EventKind.FAILED,
+    JobState.CANCELLED: EventKind.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a client asked for, checked and complete."""
+
+    modality: Modality
+    input: Json
+    params: Json = field(default_factory=dict)
+    tier: Tier | None = None
+    model: str | None = None
+    organization_id: OrganizationId
+    idempotency_key: str | None = None
+    payload_hash: str = ""  # of everything that makes two requests the same, for the idempotency key
+    priority: int
+    metadata: Json = field(default_factory=dict)
+    webhook_url: str | None = None
+    timeout_s: float | None = None
+    deadline_s: float | None = None
+    max_cost_usd: float | None = None
+    privacy: str = "any"  # any, local_only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row: the one truth about a job, and its place in the queue. Times are UTC seconds since the epoch."""
+
+    id: JobId
+    request: JobRequest
+    state: JobState
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempts: int = 0
+    provider_id: str | None = None
+    node_id: str | None = None
+    model: str | None = None  # that serves it; request.model is what was asked
+    output: Json | None = None
+    error: Json | None = None  # {code, message}
+    usage: Usage | None = None
+    progress: float = 0.0
+
+    @property
+    def lane(self) -> str:
+        """Jobs of one lane wait for the same thing: the model that was asked for, or the default of the modality."""
+        return self.request.model or f"default:{self.request.modality}"
+
+    @property
+    def run_id(self) -> str:
+        return "run_" + self.id.removeprefix("job_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One stored event. `seq` counts per job from 1; `position` per organization, assigned inside the transaction."""
+
+    job_id: JobId
+    organization_id: OrganizationId
+    seq: int
+    position: int
+    kind: EventKind
+    payload: Json
+    timestamp: float
+    node_id: str | None = None

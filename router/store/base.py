@@ -1,0 +1,106 @@
+"""The store protocol: jobs, the queue that their rows form, and their events.
+
+Every method that writes returns after the write is durable. Not about SQL (sql.py) nor about who runs what (runner.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from protos.types import Modality, OrganizationId, Usage
+from router.jobs import EventKind, Job, JobEvent, JobId, JobRequest, JobState, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list shows, newest first. `before`: the id to continue after; ids are ULIDs and sort by time."""
+
+    organization_id: OrganizationId
+    status: JobState | None = None
+    modality: Modality | None = None
+    tier: str | None = None
+    model: str | None = None
+    since: float | None = None  # UTC seconds; jobs created at or after
+    before: JobId | None = None
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a job, until `expires_at` unless renewed. A result is accepted only under the lease it was made
+    under: `token` differs for each claim of a job."""
+
+    job: Job
+    token: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a job ended."""
+
+    state: JobState  # terminal
+    output: Json | None = None
+    error: Json | None = None
+    usage: Usage | None = None
+
+
+class Store(Protocol):
+    async def open(self) -> None:
+        """Creates what is missing. Raises FabricError when another router owns the same SQLite file."""
+        ...
+
+    async def close(self) -> None:
+        """Writes what is queued, then closes."""
+        ...
+
+    async def create(self, job: Job, waiting_limit: int) -> tuple[Job, bool]:
+        """Stores a pending job and its job.created event; (job, True). With an idempotency key that exists: the
+        original job and False; raises IdempotencyKeyReused when its payload differs. Raises Overloaded when
+        `waiting_limit` jobs are pending already."""
+        ...
+
+    async def get(self, job_id: JobId) -> Job | None: ...
+
+    async def list_jobs(self, filter: JobFilter) -> Sequence[Job]: ...
+
+    async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
+        """Takes pending jobs, and started ones whose lease has expired, in queue order: priority, then fair among
+        organizations, then arrival. `room`: how many of each lane (Job.lane) may be taken."""
+        ...
+
+    async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
+        """Extends the leases; returns the jobs whose lease is lost."""
+        ...
+
+    async def start(self, lease: Lease, provider_id: str, node_id: str | None, model: str) -> Job:
+        """Pending or started -> started, attempts + 1. A job.started event at the first attempt."""
+        ...
+
+    async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
+        """Stores an event that does not change the state; job.progress also sets the job's progress."""
+        ...
+
+    async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
+        """Gives the job back to the queue, to be claimed from `not_before` on. With a cause: a job.retrying event."""
+        ...
+
+    async def finish(self, lease: Lease, ending: Ending) -> Job | None:
+        """Ends the job. None, and no change, when the lease is lost or the job has ended: somebody else's end counts."""
+        ...
+
+    async def cancel(self, job_id: JobId) -> Job:
+        """Ends the job as cancelled, whoever holds its lease. Raises NotFound, JobTerminal."""
+        ...
+
+    async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]: ...
+
+    async def events_of_organization(
+        self, organization_id: OrganizationId, after: int, limit: int
+    ) -> Sequence[JobEvent]: ...
+
+    async def last_position(self, organization_id: OrganizationId) -> int: ...
+
+    async def next_due(self) -> float | None:
+        """When the next released or leased job becomes claimable; None when there is none."""
+        ...
