@@ -1,0 +1,270 @@
+"""A node as a provider: the gRPC client of one node.
+
+Watches the node's status; a node that is silent is unavailable, and its running calls end. Not about routing among nodes.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+from uuid import uuid4
+
+import grpc
+
+from protos.codec import CHUNK_BYTES, EventReader, estimate_from, model_from, status_from, task_message
+from protos.errors import NodeUnavailable, NotFound
+from protos.fabric.node.v1 import node_pb2 as pb
+from protos.fabric.node.v1.node_pb2_grpc import NodeStub
+from protos.grpc_status import from_rpc_error
+from protos.types import (
+    AudioRequest,
+    Blob,
+    Estimate,
+    ImageRequest,
+    Model,
+    ModelId,
+    ModelState,
+    NodeStatus,
+    ProviderId,
+    Task,
+    TaskEvent,
+    TaskId,
+    Tier,
+)
+from providers.base import Health, Offer, Snapshot
+
+SILENCE_S: Final = 3.0  # gRPC keepalive does not notice a stopped process; statuses come twice a second
+_STATUS_INTERVAL_S: Final = 0.5
+_CALL_TIMEOUT_S: Final = 10.0  # of the calls that run nothing: cancel, estimate, unload
+_BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0)  # before the next try to watch; the last one repeats
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own second to two minutes would hide that a node is back
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class NodeProvider:
+    """One node. `on_change` is called when its health or its models change."""
+
+    def __init__(
+        self,
+        id: ProviderId,  # noqa: A002  # the protocol's name
+        target: str,
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        silence_s: float = SILENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id, self.target = id, target
+        self._on_change, self._silence_s, self._clock = on_change, silence_s, clock
+        self._status: NodeStatus | None = None
+        self._seen_at = clock()
+        self._lost = f"node {target} has not answered yet"  # why the watch is down; "" while it is up
+        self._calls: set[Any] = set()  # Any: grpc.aio's call objects; those of Execute that run now
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        self._channel = grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+        self._stub: Any = NodeStub(self._channel)  # type: ignore[no-untyped-call]  # generated, as is its type
+        self._watching = asyncio.create_task(self._watch(), name=f"watch {self.target}")
+
+    async def close(self) -> None:
+        self._watching.cancel()
+        await asyncio.wait({self._watching})
+        self._lose(f"the client of node {self.target} was closed")
+        await self._channel.close(None)
+
+    async def _watch(self) -> None:
+        tries = 0
+        while True:
+            try:
+                async for status in self._statuses():
+                    self._see(status)
+                    tries = 0
+                self._lose(f"node {self.target} ended its status stream")
+            except grpc.aio.AioRpcError as error:
+                self._lose(from_rpc_error(error, f"node {self.target}").message)
+            except KeyError as error:
+                self._lose(f"node {self.target} sent a status with the unknown value {error}: upgrade this router")
+            except TimeoutError:
+                self._lose(f"node {self.target} has been silent for {self._silence_s:g} s: is it stopped?")
+            await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+            tries += 1
+
+    async def _statuses(self) -> AsyncIterator[NodeStatus]:
+        call = self._stub.WatchStatus(pb.StatusRequest(interval_s=_STATUS_INTERVAL_S))
+        try:
+            while True:
+                async with asyncio.timeout(self._silence_s):
+                    message = await call.read()
+                if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in grpc-stubs
+                    return
+                yield status_from(message)
+        finally:
+            call.cancel()
+
+    def _see(self, status: NodeStatus) -> None:
+        before = self.snapshot()
+        self._status, self._seen_at, self._lost = status, self._clock(), ""
+        self._ring_if_changed(before)
+
+    def _lose(self, reason: str) -> None:
+        before = self.snapshot()
+        self._lost = reason
+        for call in tuple(self._calls):
+            call.cancel()
+        self._ring_if_changed(before)
+
+    def _ring_if_changed(self, before: Snapshot) -> None:
+        now = self.snapshot()
+        if (before.health.status, _served(before)) != (now.health.status, _served(now)):
+            self._on_change()
+
+    # ---- what is known ----
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            id=self.id,
+            kind="node",
+            tier=Tier.BASIC,
+            offers=_offers(self._status) if self._status else (),
+            health=_health(self._status, self._lost, self._clock() - self._seen_at),
+            node=self._status,
+        )
+
+    # ---- calls ----
+
+    async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
+        self._require()
+        message = await self._staged(task)
+        call, reader = self._stub.Execute(message), EventReader()
+        self._calls.add(call)
+        try:
+            with self._errors():
+                async for piece in call:
+                    event = reader.read(piece)
+                    if event is not None:
+                        yield event
+        finally:
+            self._calls.discard(call)
+            call.cancel()  # nothing when it has ended; else the node cancels the task, as nobody listens any more
+
+    async def cancel(self, task_id: TaskId) -> None:
+        with self._errors():
+            try:
+                await self._stub.Cancel(pb.CancelRequest(task_id=task_id), timeout=_CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if not isinstance(from_rpc_error(error, self.target), NotFound):
+                    raise
+
+    async def estimate(self, task: Task) -> Estimate:
+        self._require()
+        message = await self._staged(task)
+        with self._errors():
+            return estimate_from(await self._stub.Estimate(message, timeout=_CALL_TIMEOUT_S))
+
+    async def load(self, model: ModelId) -> Model:
+        """Returns when the model is ready, however long that takes while the node shows signs of life."""
+        self._require()
+        call = self._stub.LoadModel(pb.LoadModelRequest(model=model))
+        self._calls.add(call)
+        try:
+            with self._errors():
+                return model_from(await call)
+        finally:
+            self._calls.discard(call)
+
+    async def unload(self, model: ModelId) -> Model:
+        self._require()
+        with self._errors():
+            return model_from(await self._stub.UnloadModel(pb.UnloadModelRequest(model=model), timeout=_CALL_TIMEOUT_S))
+
+    async def _staged(self, task: Task) -> pb.Task:
+        """The message of a task; a blob too large for it is uploaded first."""
+        request = task.request
+        match request:
+            case AudioRequest(audio=blob) if len(blob.data) > CHUNK_BYTES:
+                message = task_message(replace(task, request=replace(request, audio=_empty(blob))))
+                message.audio.audio.blob_id = await self._upload(blob)
+            case ImageRequest(image=Blob() as blob) if len(blob.data) > CHUNK_BYTES:
+                message = task_message(replace(task, request=replace(request, image=_empty(blob))))
+                message.image.image.blob_id = await self._upload(blob)
+            case _:
+                message = task_message(task)
+        return message
+
+    async def _upload(self, blob: Blob) -> str:
+        call = self._stub.Upload(_chunks(blob))
+        self._calls.add(call)
+        try:
+            with self._errors():
+                return str((await call).blob_id)
+        finally:
+            self._calls.discard(call)
+
+    def _require(self) -> None:
+        if self._lost:
+            raise NodeUnavailable(self._lost)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns gRPC's errors, and the end of a call that the watch has cut, into ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, f"node {self.target}") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if not self._lost or (task is not None and task.cancelling()):
+                raise  # the caller's own
+            raise NodeUnavailable(f"{self._lost}; what ran there is lost") from error
+
+
+def _empty(blob: Blob) -> Blob:
+    return Blob(b"", blob.content_type)
+
+
+def _chunks(blob: Blob) -> Iterator[pb.UploadChunk]:
+    blob_id = uuid4().hex
+    for start in range(0, len(blob.data), CHUNK_BYTES):
+        yield pb.UploadChunk(blob_id=blob_id, data=blob.data[start : start + CHUNK_BYTES])
+
+
+def _served(snapshot: Snapshot) -> frozenset[ModelId]:
+    return frozenset(offer.model for offer in snapshot.offers)
+
+
+def _offers(status: NodeStatus) -> tuple[Offer, ...]:
+    """What the node serves; a model that failed to load is not on offer."""
+    return tuple(
+        Offer(
+            model=model.model.id,
+            modality=model.model.modality,
+            is_default=model.model.is_default,
+            context_tokens=model.model.context_tokens,
+            max_batch=max(1, model.max_batch),
+            waiting=model.waiting,
+            running=model.running,
+        )
+        for model in status.models
+        if model.model.state is not ModelState.FAILED
+    )
+
+
+def _health(status: NodeStatus | None, lost: str, seen_s: float) -> Health:
+    if status is None or lost:
+        return Health(status="unavailable", reason=lost, seen_s=seen_s)
+    if status.draining or not status.ready:
+        return Health(status="unavailable", reason=status.reason or "draining", seen_s=seen_s)
+    failed = [
+        f"{model.model.id}: {model.model.error}" for model in status.models if model.model.state is ModelState.FAILED
+    ]
+    if failed:
+        return Health(status="degraded", reason="; ".join(failed), seen_s=seen_s)
+    return Health(status="healthy", seen_s=seen_s)

@@ -1,0 +1,61 @@
+"""The providers of one router: built from the settings, started and closed together.
+
+Not about which of them gets a task (router/routing.py).
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from protos.errors import NotFound
+from protos.types import ProviderId
+from providers.base import Provider, Snapshot
+from providers.echo import Echo
+from providers.node import NodeProvider
+
+
+def configured(targets: Sequence[str], on_change: Callable[[], None]) -> list[Provider]:
+    """Every provider of a router, in the order of preference between equals. The next vendor is one line here.
+
+    `targets`: the gRPC addresses of the nodes. `on_change` is called when the health of one changes.
+    """
+    nodes = [NodeProvider(_node_id(index), target, on_change) for index, target in enumerate(targets)]
+    return [*nodes, Echo()]
+
+
+def _node_id(index: int) -> ProviderId:
+    """node, node-2, node-3, ..."""
+    return ProviderId("node" if index == 0 else f"node-{index + 1}")
+
+
+class ProviderRegistry:
+    """The providers by id."""
+
+    def __init__(self, providers: Sequence[Provider]) -> None:
+        self._providers = {provider.id: provider for provider in providers}
+        if len(self._providers) < len(providers):
+            ids = sorted(provider.id for provider in providers)
+            raise ValueError(f"two providers have the same id: {', '.join(ids)}")
+        self._started = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Starts each; when one fails, those before it are closed again."""
+        async with AsyncExitStack() as stack:
+            for provider in self._providers.values():
+                stack.push_async_callback(provider.close)
+                await provider.start()
+            self._started = stack.pop_all()
+
+    async def close(self) -> None:
+        """Closes them in reverse, also when one raises."""
+        await self._started.aclose()
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        return tuple(provider.snapshot() for provider in self._providers.values())
+
+    def get(self, provider_id: ProviderId) -> Provider:
+        """Raises NotFound."""
+        try:
+            return self._providers[provider_id]
+        except KeyError:
+            known = ", ".join(sorted(self._providers))
+            raise NotFound(f"no provider {provider_id!r}: there are {known}") from None
