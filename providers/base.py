@@ -43,7 +43,7 @@ class Snapshot:
     health: Health
     supports_streaming: bool = True
     only_when_named: bool = False  # echo: never a surprise
-    cost_micro: Mapping[ModelId, int] = field(default_factory=dict)  # of a typical request, 1 USD = 1,000,000; absent: 0
+    cost_micro: Mapping[ModelId, int] = field(default_factory=dict)  # of a typical request, in 1e-6 USD; absent: 0
     node: NodeStatus | None = None  # of a node: its last status
 
 
