@@ -119,7 +119,7 @@ def _request_from(message: pb.Task, find_blob: FindBlob) -> TaskRequest:
             return _audio_from(message.audio, find_blob)
         case "embedding":
             return _embedding_from(message.embedding)
-        case None:
+        case _:
             raise InputInvalid.at("request", "is missing: set one of text, image, audio, embedding")
 
 
@@ -315,7 +315,7 @@ class EventReader:
                 return None
             case "finished":
                 return self._finished(message.finished)
-            case None:
+            case _:
                 return None
 
     def _finished(self, message: pb.Finished) -> Finished:
@@ -332,7 +332,7 @@ class EventReader:
                 return _audio_result_from(message.audio)
             case "image":
                 return ImageResult(tuple(self._generated(image) for image in message.image.images))
-            case None:
+            case _:
                 raise AssertionError("a finished event without a result: this is a bug")
 
     def _generated(self, message: pb.GeneratedImage) -> GeneratedImage:
@@ -351,7 +351,7 @@ def _output_from(message: pb.Output) -> TaskEvent | None:
             return SegmentDelta(_segment_from(message.segment))
         case "preview":
             return Preview(message.preview.index, message.preview.data, message.preview.content_type)
-        case None:
+        case _:
             return None
 
 
@@ -380,9 +380,7 @@ def _audio_result_from(message: pb.AudioResult) -> AudioResult:
 
 
 def _segment_message(segment: Segment) -> pb.Segment:
-    words = [
-        pb.Word(start_s=w.start_s, end_s=w.end_s, text=w.text, probability=w.probability) for w in segment.words
-    ]
+    words = [pb.Word(start_s=w.start_s, end_s=w.end_s, text=w.text, probability=w.probability) for w in segment.words]
     return pb.Segment(start_s=segment.start_s, end_s=segment.end_s, text=segment.text, words=words)
 
 

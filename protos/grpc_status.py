@@ -11,7 +11,16 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from protos.errors import GRPC_STATUS, Cancelled, Code, DeadlineExceeded, FabricError, Internal, NodeUnavailable, error_from
+from protos.errors import (
+    GRPC_STATUS,
+    Cancelled,
+    Code,
+    DeadlineExceeded,
+    FabricError,
+    Internal,
+    NodeUnavailable,
+    error_from,
+)
 
 DOMAIN: Final = "fabric.node"
 _DETAILS_BYTES: Final = 4096  # of `details` that travel: statuses ride in HTTP/2 trailers, which are bounded at 8 KiB
@@ -37,7 +46,7 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> FabricError:
     status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
     if status is not None and (rebuilt := _from_status(status)) is not None:
         return rebuilt
-    code, text = error.code(), error.details()  # type: ignore[attr-defined]  # grpc.aio.AioRpcError has both
+    code, text = error.code(), error.details()
     match code:
         case grpc.StatusCode.CANCELLED:
             return Cancelled(f"the call to {peer} was cancelled")

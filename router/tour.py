@@ -1,0 +1,140 @@
+"""The first run: waits until a router is ready, sends one real job of each modality it has, shows the answers.
+
+A client like any other: it knows the router by its URL alone.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from protos.errors import DeadlineExceeded
+from protos.types import Modality
+
+READY_TIMEOUT_S: Final = 180.0  # a cold disk and a busy machine load the default models in well under a minute
+_ANSWER_TIMEOUT_S: Final = 120.0
+_POLL_S: Final = 0.1  # of /readyz, by a person's patience
+
+QUESTION: Final = "What is 3 plus 4?"
+TEXTS: Final = ("A cat sleeps on the sofa.", "A kitten naps on the couch.", "The train to Paris leaves at noon.")
+
+JOBS: Final[dict[Modality, dict[str, Any]]] = {  # Any: JSON bodies
+    Modality.TEXT: {"input": {"prompt": QUESTION}, "params": {"temperature": 0, "max_tokens": 64}},
+    Modality.EMBEDDING: {"input": {"texts": list(TEXTS)}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished job and how long it took, POST included."""
+
+    job: dict[str, Any]  # decoded JSON
+    seconds: float
+
+
+async def take(url: str, console: Console) -> None:
+    """Waits, sends, shows. Raises FabricError or httpx.HTTPError when an answer does not come."""
+    async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_TIMEOUT_S) as client:
+        await wait_until_ready(client, console)
+        modalities = await _served(client)
+        for modality in [modality for modality in JOBS if modality in modalities]:
+            with console.status(f"asking for {modality}"):
+                answer = await _ask(client, modality)
+            console.print(_shown(modality, answer))
+    console.print(_next_steps(url), highlight=False)
+
+
+async def wait_until_ready(client: httpx.AsyncClient, console: Console) -> None:
+    """Returns when /readyz answers 200; meanwhile shows what is missing. Raises DeadlineExceeded."""
+    began = time.monotonic()
+    missing = "the router is starting"
+    with console.status(missing) as status:
+        while time.monotonic() - began < READY_TIMEOUT_S:
+            try:
+                response = await client.get("/readyz")
+                if response.status_code == httpx.codes.OK:
+                    console.print(f"[green]ready[/] in {time.monotonic() - began:.1f} s")
+                    return
+                missing = str(response.json().get("reason", response.text))
+            except (httpx.TransportError, ValueError):
+                pass  # not listening yet
+            status.update(f"{missing} ({time.monotonic() - began:.0f} s)")
+            await asyncio.sleep(_POLL_S)
+    raise DeadlineExceeded(f"the router was not ready after {READY_TIMEOUT_S:.0f} s: {missing}")
+
+
+async def _served(client: httpx.AsyncClient) -> set[str]:
+    providers = (await client.get("/v1/providers")).raise_for_status().json()["data"]
+    local = [provider for provider in providers if provider["id"] != "echo"]
+    return {modality for provider in local for modality in provider["modalities"]}
+
+
+async def _ask(client: httpx.AsyncClient, modality: Modality) -> Answer:
+    """Submits the job of a modality and follows its events to the end."""
+    began = time.monotonic()
+    created = await client.post("/v1/jobs", json={"modality": modality, **JOBS[modality]})
+    path = f"/v1/jobs/{created.raise_for_status().json()['data']['id']}"
+    async with client.stream("GET", f"{path}/events") as events:
+        async for _ in events.aiter_lines():  # the stream ends after the terminal event
+            pass
+    seconds = time.monotonic() - began
+    return Answer((await client.get(path)).raise_for_status().json()["data"], seconds)
+
+
+def _shown(modality: Modality, answer: Answer) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", min_width=10)
+    table.add_column()
+    shown = _failure(answer) if answer.job["status"] != "completed" else _LINES[modality](answer)
+    table.add_row(modality, shown[0])
+    for line in [*shown[1:], f"[dim]{answer.job['model']}, {answer.seconds:.2f} s[/]"]:
+        table.add_row("", line)
+    return table
+
+
+def _failure(answer: Answer) -> list[str]:
+    error = answer.job["error"] or {}
+    return [f"[red]{answer.job['status']}[/]: {error.get('message', '')}"]
+
+
+def _text_lines(answer: Answer) -> list[str]:
+    return [f"{QUESTION} [bold green]{answer.job['output']['text']}[/]"]
+
+
+def _embedding_lines(answer: Answer) -> list[str]:
+    first, second, similarity = nearest(answer.job["output"]["embeddings"])
+    return [
+        f"{len(TEXTS)} texts, {answer.job['output']['dimensions']} dimensions; the nearest pair (cosine {similarity:.2f}):",
+        f"[bold green]{TEXTS[first]}[/]",
+        f"[bold green]{TEXTS[second]}[/]",
+    ]
+
+
+_LINES: Final = {Modality.TEXT: _text_lines, Modality.EMBEDDING: _embedding_lines}
+
+
+def nearest(vectors: Sequence[Sequence[float]]) -> tuple[int, int, float]:
+    """The two most similar vectors: their indices and the cosine of their angle."""
+    pairs = [(i, j) for i in range(len(vectors)) for j in range(i + 1, len(vectors))]
+    cosines = {(i, j): _cosine(vectors[i], vectors[j]) for i, j in pairs}
+    i, j = max(cosines, key=lambda pair: cosines[pair])
+    return i, j, cosines[i, j]
+
+
+def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+
+def _next_steps(url: str) -> str:
+    body = '{"modality": "text", "input": {"prompt": "What colour is the sky?"}, "params": {"temperature": 0}}'
+    return (
+        f"\nThe API is documented at {url}/docs. Try it:\n\n"
+        f"  curl -s {url}/v1/jobs -H 'Content-Type: application/json' -d '{body}'\n"
+        f"  curl -s '{url}/v1/jobs?limit=1'\n"
+    )

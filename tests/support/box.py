@@ -1,0 +1,87 @@
+"""A real `fabric-node up`: a supervisor, a router and a node as processes of their own, on free ports."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[2]
+READY_S = 90.0  # on two busy cores, with the real models
+
+
+@dataclass(frozen=True)
+class Box:
+    """A running `fabric-node up`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    data: Path
+    log: Path
+
+    def child(self, command: str) -> psutil.Process | None:
+        """The running child of that subcommand: `serve` (the node) or `route`."""
+        for child in psutil.Process(self.process.pid).children():
+            if command in child.cmdline():
+                return child
+        return None
+
+    async def wait_until_ready(self) -> None:
+        """Returns when /readyz answers 200."""
+        async with asyncio.timeout(READY_S), httpx.AsyncClient(base_url=self.url) as client:
+            while not await _answers(client):
+                assert self.process.poll() is None, f"fabric-node up ended:\n{self.log.read_text()}"
+                await asyncio.sleep(0.05)  # a process of its own: there is nothing to wait on but its port
+
+    async def stop(self) -> int:
+        """Sends Ctrl-C to the supervisor and waits for its end; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return await asyncio.to_thread(self.process.wait, 60)
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def running(data: Path, models: Path, **environment: str) -> AsyncIterator[Box]:
+    """A ready box on `models`; ends it and all its children."""
+    data.mkdir(parents=True, exist_ok=True)
+    port, node_port, log = free_port(), free_port(), data / "up.log"
+    command = [sys.executable, "-m", "router.cli", "up", "--devices", "cpu", "--models", str(models)]
+    command += ["--port", str(port), "--node-port", str(node_port), "--data", str(data)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, **environment}, start_new_session=True
+        )
+    box = Box(process, f"http://127.0.0.1:{port}", data, log)
+    try:
+        await box.wait_until_ready()
+        yield box
+    finally:
+        family = (
+            [psutil.Process(process.pid), *psutil.Process(process.pid).children()] if process.poll() is None else []
+        )
+        try:
+            await box.stop()
+        finally:
+            for survivor in psutil.wait_procs(family, timeout=5)[1]:
+                survivor.kill()
