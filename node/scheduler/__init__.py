@@ -1,0 +1,1 @@
+"""Who steps when: the device loop, its policy, the waiting rooms and the learned costs."""
