@@ -1,8 +1,10 @@
-"""What every test gets: a guard that refuses any connection off this machine."""
+"""What every test gets: a guard that refuses any connection off this machine, and hypothesis without a clock."""
 
 import ipaddress
 import sys
 from typing import Any, Final
+
+from hypothesis import settings
 
 _LOCAL_NAMES: Final = frozenset({"", "localhost"})
 
@@ -31,3 +33,6 @@ def _refuse_outside(event: str, args: tuple[Any, ...]) -> None:  # Any: what the
 
 
 sys.addaudithook(_refuse_outside)
+
+settings.register_profile("fabric", deadline=None, max_examples=50)  # no wall-clock assertions: machines are shared
+settings.load_profile("fabric")
