@@ -1,0 +1,160 @@
+"""The settings of a router, read once from the environment and the command line into one frozen object.
+
+Not about the node's settings (node/settings.py).
+"""
+
+import errno
+import ipaddress
+import math
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from protos.errors import Conflict, InputInvalid
+
+PREFIX: Final = "FABRIC_"
+_NODE_PREFIX: Final = "FABRIC_NODE_"  # node/settings.py reads these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Each field is FABRIC_ and its name in capitals. Lists are separated by commas."""
+
+    host: str = "127.0.0.1"  # any other than loopback needs api_keys
+    port: int = 3001  # the official client's default
+    nodes: tuple[str, ...] = ("127.0.0.1:3100",)  # gRPC addresses
+    data_dir: Path = Path("data")  # the database lies here
+    api_keys: tuple[str, ...] = field(default=(), repr=False)  # when set, every /v1 route wants one of them
+
+    body_bytes: int = 32 * 1024 * 1024  # of a request; a minute of 16-bit speech in base64 is under 8 MiB
+    input_chars: int = 1_000_000  # of all text in one input; the longest contexts end near 500,000
+    metadata_bytes: int = 16 * 1024  # of a job's metadata, as JSON
+    waiting_limit: int = (
+        10_000  # jobs; one more is refused with OVERLOADED. A row is small: minutes of backlog, not hours
+    )
+
+    execute_timeout_s: float = 300.0  # of a direct call that states no timeout_s
+    lease_s: float = 10.0  # a router that stops renewing loses its jobs after this
+    max_attempts: int = 5  # starts of one job
+    heartbeat_s: float = 15.0  # between comments on an idle event stream; proxies cut at 30 to 60 s
+
+    def __post_init__(self) -> None:
+        errors = [(_variable(name), message) for name, message in _wrong(self)]
+        if errors:
+            raise InputInvalid.of(errors)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "RouterSettings":
+        """From FABRIC_* variables; `overrides` (by field name, None: not given) win. Raises InputInvalid."""
+        given: dict[str, Any] = {}  # Any: each field has its own type
+        for variable, text in environ.items():
+            if variable.startswith(PREFIX) and not variable.startswith(_NODE_PREFIX):
+                given[_field(variable)] = _parsed(variable, text)
+        given |= {name: value for name, value in (overrides or {}).items() if value is not None}
+        return cls(**given)
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.data_dir.absolute() / 'fabric.db'}"
+
+
+def bind(settings: RouterSettings) -> socket.socket:
+    """The listening socket, taken before anything else starts. Raises Conflict when the port is taken, InputInvalid
+    when the host is not an address of this machine."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(socket.SOMAXCONN)
+    except OSError as error:
+        listener.close()
+        raise _bind_error(settings, error) from error
+    return listener
+
+
+def _bind_error(settings: RouterSettings, error: OSError) -> Conflict | InputInvalid:
+    where = f"port {settings.port} on {settings.host}"
+    if error.errno == errno.EADDRINUSE:
+        return Conflict(f"{where} is taken: stop what listens there, or choose another with --port or FABRIC_PORT")
+    if error.errno == errno.EACCES:
+        return Conflict(
+            f"{where} needs more rights than this user has: choose one above 1023 with --port or FABRIC_PORT"
+        )
+    return InputInvalid.at("FABRIC_HOST", f"cannot listen on {settings.host!r} ({error}): use 127.0.0.1")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# ---- reading ----
+
+_READ: Final[Mapping[object, Callable[[str], object]]] = {
+    str: str,
+    int: int,
+    float: float,
+    Path: Path,
+    tuple[str, ...]: lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+}
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _field(variable: str) -> str:
+    """The field of a variable. Raises InputInvalid when there is none."""
+    names = {_variable(entry.name): entry.name for entry in fields(RouterSettings)}
+    if variable not in names:
+        raise InputInvalid.at(variable, f"is not a setting: there are {', '.join(sorted(names))}")
+    return names[variable]
+
+
+def _parsed(variable: str, text: str) -> object:
+    kind = {_variable(entry.name): entry.type for entry in fields(RouterSettings)}[variable]
+    try:
+        return _READ[kind](text)
+    except ValueError:
+        raise InputInvalid.at(variable, f"is {text!r}: give a number") from None
+
+
+def _wrong(settings: RouterSettings) -> list[tuple[str, str]]:
+    """(field, what is wrong) for each field that cannot be."""
+    wrong = []
+    if not 0 <= settings.port <= 65535:
+        wrong.append(("port", f"is {settings.port}: use 1 to 65535, or 0 for any free one"))
+    if not is_loopback(settings.host) and not settings.api_keys:
+        wrong.append(
+            (
+                "host",
+                f"is {settings.host!r}, which other machines can reach, and there are no keys: "
+                "set FABRIC_API_KEYS, or use 127.0.0.1",
+            )
+        )
+    amounts = ((name, getattr(settings, name)) for name in _POSITIVE)
+    wrong.extend((name, f"is {amount}: use more than 0") for name, amount in amounts if not 0 < amount < math.inf)
+    short = [key for key in settings.api_keys if len(key) < _KEY_CHARS]
+    if short:
+        wrong.append(("api_keys", f"has {len(short)} of under {_KEY_CHARS} characters: use long random ones"))
+    return wrong
+
+
+_KEY_CHARS: Final = 16
+_POSITIVE: Final = (
+    "body_bytes",
+    "input_chars",
+    "metadata_bytes",
+    "waiting_limit",
+    "execute_timeout_s",
+    "lease_s",
+    "max_attempts",
+    "heartbeat_s",
+)

@@ -1,0 +1,80 @@
+"""What a router reads at its start, and what it refuses to start with."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from protos.errors import Conflict, InputInvalid
+from router.settings import RouterSettings, bind
+
+KEY = "fab_0123456789abcdef"
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = RouterSettings.load({"PATH": "/bin"})
+    assert (settings.host, settings.port, settings.nodes) == ("127.0.0.1", 3001, ("127.0.0.1:3100",))
+
+
+def test_the_environment_is_read_and_the_command_line_wins() -> None:
+    environ = {"FABRIC_PORT": "4000", "FABRIC_NODES": "a:1, b:2", "FABRIC_DATA_DIR": "/x", "FABRIC_LEASE_S": "2.5"}
+    settings = RouterSettings.load(environ, {"port": 5000, "host": None})
+    assert (settings.port, settings.nodes, settings.data_dir, settings.lease_s) == (
+        5000,
+        ("a:1", "b:2"),
+        Path("/x"),
+        2.5,
+    )
+
+
+def test_the_node_s_own_variables_are_left_alone() -> None:
+    assert RouterSettings.load({"FABRIC_NODE_LISTEN": "x"}) == RouterSettings()
+
+
+def test_an_unknown_variable_stops_the_start_and_the_known_ones_are_named() -> None:
+    with pytest.raises(InputInvalid, match=r"FABRIC_PROT: is not a setting.*FABRIC_PORT"):
+        RouterSettings.load({"FABRIC_PROT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("FABRIC_PORT", "http"),
+        ("FABRIC_PORT", "65536"),
+        ("FABRIC_LEASE_S", "0"),
+        ("FABRIC_LEASE_S", "nan"),
+        ("FABRIC_BODY_BYTES", "-1"),
+        ("FABRIC_API_KEYS", "short"),
+    ],
+)
+def test_a_bad_value_stops_the_start_and_is_named(variable: str, text: str) -> None:
+    with pytest.raises(InputInvalid, match=f"^{variable}: "):
+        RouterSettings.load({variable: text})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "box.example"])
+def test_an_address_that_others_reach_needs_keys(host: str) -> None:
+    with pytest.raises(InputInvalid, match="set FABRIC_API_KEYS"):
+        RouterSettings(host=host)
+    assert RouterSettings(host=host, api_keys=(KEY,)).host == host
+
+
+def test_keys_do_not_show_in_the_settings_text() -> None:
+    assert KEY not in repr(RouterSettings(api_keys=(KEY,)))
+
+
+def test_a_taken_port_is_refused_with_what_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is taken: .*--port or FABRIC_PORT"):
+            bind(RouterSettings(port=port))
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(InputInvalid, match="cannot listen on '192.0.2.1'"):
+        bind(RouterSettings(host="192.0.2.1", port=0, api_keys=(KEY,)))
+
+
+def test_a_free_port_is_listened_on() -> None:
+    with bind(RouterSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        pass
