@@ -8,7 +8,7 @@ import ipaddress
 import math
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +51,8 @@ class RouterSettings:
         given: dict[str, Any] = {}  # Any: each field has its own type
         for variable, text in environ.items():
             if variable.startswith(PREFIX) and not variable.startswith(_NODE_PREFIX):
-                given[_field(variable)] = _parsed(variable, text)
+                known = _field(variable)
+                given[known.name] = _parsed(variable, text, known.type)
         given |= {name: value for name, value in (overrides or {}).items() if value is not None}
         return cls(**given)
 
@@ -110,16 +111,15 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _field(variable: str) -> str:
+def _field(variable: str) -> Field[Any]:  # Any: of each field's own type
     """The field of a variable. Raises InputInvalid when there is none."""
-    names = {_variable(entry.name): entry.name for entry in fields(RouterSettings)}
-    if variable not in names:
-        raise InputInvalid.at(variable, f"is not a setting: there are {', '.join(sorted(names))}")
-    return names[variable]
+    known = {_variable(entry.name): entry for entry in fields(RouterSettings)}
+    if variable not in known:
+        raise InputInvalid.at(variable, f"is not a setting: there are {', '.join(sorted(known))}")
+    return known[variable]
 
 
-def _parsed(variable: str, text: str) -> object:
-    kind = {_variable(entry.name): entry.type for entry in fields(RouterSettings)}[variable]
+def _parsed(variable: str, text: str, kind: object) -> object:
     try:
         return _READ[kind](text)
     except ValueError:

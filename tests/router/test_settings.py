@@ -71,7 +71,7 @@ def test_a_taken_port_is_refused_with_what_to_change() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(InputInvalid, match="cannot listen on '192.0.2.1'"):
+    with pytest.raises(InputInvalid, match=r"cannot listen on '192\.0\.2\.1'"):
         bind(RouterSettings(host="192.0.2.1", port=0, api_keys=(KEY,)))
 
 
