@@ -1,0 +1,109 @@
+"""What goes into the device loop and what comes out of it. Frozen; crosses threads.
+
+Not about what the loop does with them (loop.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from node.engine import Done, Engine, Prepared
+from protos.errors import FabricError
+from protos.types import ModelId, OrganizationId, Preview, Progress, SegmentDelta, TaskId, TextDelta
+
+# ---- in ----
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The engine is loaded and warm; from now on the loop thread owns it."""
+
+    engine: Engine
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Close the engine and forget it; `then` is called on the loop thread when its memory is free."""
+
+    model: ModelId
+    then: Callable[[], None] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """The task waits for a seat of `model`, which is attached."""
+
+    model: ModelId
+    prepared: Prepared
+
+    @property
+    def task_id(self) -> TaskId:
+        return self.prepared.task.id
+
+    @property
+    def organization_id(self) -> OrganizationId:
+        return self.prepared.task.organization_id
+
+    @property
+    def priority(self) -> int:
+        return self.prepared.task.priority
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Take the task out of its room or free its seat; nothing is reported of it any more. Nothing if it is not there."""
+
+    model: ModelId
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Close all engines and end the thread."""
+
+
+Message: TypeAlias = Attach | Detach | Submit | Cancel | Stop
+
+# ---- out ----
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The task entered its waiting room behind `position` others."""
+
+    task_id: TaskId
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    task_id: TaskId
+    event: Progress | TextDelta | SegmentDelta | Preview
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The task has left its seat. `outcome`: what the engine made of it, or why it failed."""
+
+    task_id: TaskId
+    outcome: Done | FabricError
+    device_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step of `model`: how many seats it served, its units, and how long it took on the device."""
+
+    model: ModelId
+    rows: int
+    units: int
+    device_s: float
+
+
+Report: TypeAlias = Entered | Seated | Output | Ended | Stepped
