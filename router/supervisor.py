@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 EXIT_CONFIGURATION: Final = 2  # a child that ends so would end so again: typer's and argparse's code for a usage error
 _FIRST_DELAY_S: Final = 0.5  # before a restart; doubled for each death in a row
 _LAST_DELAY_S: Final = 15.0
-_STABLE_S: Final = 30.0  # a child that lived so long died of something new
+_STABLE_S: Final = 5.0  # a child that lived so long died of something new
 _STOP_S: Final = 45.0  # for a child to drain; longer than the node's own drain timeout of 30 s
 
 
@@ -55,12 +55,17 @@ class Child:
         while True:
             began = self._clock()
             code = await self._run_once()
-            if code == EXIT_CONFIGURATION:
+            if code == EXIT_CONFIGURATION and deaths == 0:
+                self._show_last_words()
                 return code
             deaths = 1 if self._clock() - began > _STABLE_S else deaths + 1
             delay_s = restart_delay_s(deaths)
             log.warning("%s ended with %s, starting it again in %.1f s", self.spec.name, _cause(code), delay_s)
             await asyncio.sleep(delay_s)
+
+    def _show_last_words(self) -> None:
+        if self.spec.log_path is not None:
+            sys.stderr.write(self.spec.log_path.read_text(errors="replace").splitlines()[-1] + "\n")
 
     async def stop(self) -> None:
         """Asks the process to drain and end, and ends it by force when it takes too long."""

@@ -38,9 +38,10 @@ class Answer:
     seconds: float
 
 
-async def take(url: str, console: Console) -> None:
-    """Waits, sends, shows. Raises FabricError or httpx.HTTPError when an answer does not come."""
-    async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_TIMEOUT_S) as client:
+async def take(url: str, key: str, console: Console) -> None:
+    """Waits, sends, shows. Raises FabricError or httpx.HTTPError when an answer does not come. key: "" for none."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_ANSWER_TIMEOUT_S) as client:
         await wait_until_ready(client, console)
         modalities = await _served(client)
         for modality in [modality for modality in JOBS if modality in modalities]:
