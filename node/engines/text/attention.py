@@ -1,0 +1,172 @@
+"""Attention of a packed step over the slot KV cache, as transformers' attention interface calls it.
+
+The pack is `[1, tokens]`: first the rows of one token each (decode), then whole chunks (prefill). A row's keys and
+values are written to its slot before anything attends. Not about who gets how many tokens (batch.py).
+Source: https://huggingface.co/docs/transformers/attention_interface
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from node.engines.text.kv import KvPool
+
+INTERFACE: Final = "fabric_slots"
+_LENGTH_STEP: Final = 32  # tokens; decode attends to the longest row rounded up to this, which also aligns the masks
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tokens of one sequence in a step: `count` of them from position `start`, kept in `slot`."""
+
+    slot: int
+    start: int
+    count: int
+
+
+def packed(chunks: Sequence[Chunk]) -> list[int]:
+    """The order in which a pack holds the chunks, as indices: single tokens first, by slot, then the longer ones."""
+    return sorted(range(len(chunks)), key=lambda i: (chunks[i].count > 1, chunks[i].slot))
+
+
+class Layout:
+    """Where the tokens of one step live: built once per step, read by every layer. `chunks` are in packed order."""
+
+    def __init__(self, chunks: Sequence[Chunk], pool: KvPool, device: torch.device) -> None:
+        self.pool = pool
+        self.device = device
+        self.singles = [chunk for chunk in chunks if chunk.count == 1]
+        self.longer = [chunk for chunk in chunks if chunk.count > 1]
+        self.slots = _tensor([chunk.slot for chunk in chunks for _ in range(chunk.count)], device)
+        self.positions = _tensor([c.start + i for c in chunks for i in range(c.count)], device)
+        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+        if self.singles:
+            self.first_slot = self.singles[0].slot
+            self.span = self.singles[-1].slot + 1 - self.first_slot
+            self.is_dense = self.span == len(self.singles)
+            longest = max(chunk.start for chunk in self.singles) + 1
+            self.length = min(pool.context_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+
+    def single_rows(self) -> torch.Tensor:
+        """For each decode row its row in the view of the cache."""
+        return self.slots[: len(self.singles)] - self.first_slot
+
+    def singles_mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Additive, (span, 1, 1, length). Rows of slots that do not decode see position 0, so that they stay finite."""
+        return self._mask((-1, 1, window), lambda: self._build_singles_mask(window, dtype))
+
+    def chunk_mask(self, index: int, group: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Additive, (group * count, start + count), of the chunk `longer[index]`."""
+        chunk = self.longer[index]
+        return self._mask((index, group, window), lambda: self._build_chunk_mask(chunk, group, window, dtype))
+
+    def _mask(self, key: tuple[int, int, int | None], build: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if key not in self._masks:
+            self._masks[key] = build()
+        return self._masks[key]
+
+    def _build_singles_mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        last = torch.zeros(self.span, dtype=torch.long, device=self.device)
+        last[self.single_rows()] = self.positions[: len(self.singles)]
+        return _additive(last, self.length, window, dtype)[:, None, None, :]
+
+    def _build_chunk_mask(self, chunk: Chunk, group: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        end = chunk.start + chunk.count
+        last = torch.arange(chunk.start, end, device=self.device)
+        return _additive(last, end, window, dtype).repeat(group, 1)
+
+
+def slot_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 - the interface; our masks are in the layout
+    *,
+    fabric_layout: Layout,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one layer. query (1, heads, tokens, dim), key and value (1, kv heads, tokens, dim) ->
+    (1, tokens, heads, value dim)."""
+    layout = fabric_layout
+    keys, values = layout.pool.write(module.layer_idx, layout.slots, layout.positions, key[0], value[0])
+    layer = _Layer(keys, values, layout, scaling, sliding_window)
+    heads, tokens = query.shape[1:3]
+    output = query.new_empty(tokens, heads, value.shape[-1])
+    at = len(layout.singles)
+    if at:
+        output[:at] = _decode(query[0, :, :at], layer)
+    for index, chunk in enumerate(layout.longer):
+        output[at : at + chunk.count] = _prefill(query[0, :, at : at + chunk.count], layer, index)
+        at += chunk.count
+    return output[None], None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The cache of one layer, (slots, kv heads, context, dim), and how the layer attends to it."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    layout: Layout
+    scaling: float | None
+    window: int | None  # tokens that a token sees, itself included; None: all before it
+
+
+def _decode(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
+    """query (heads, rows, dim) -> (rows, heads, value dim). Keys and values are views of the cache, never copies.
+
+    The query heads that share a key head become its query rows: `enable_gqa` with one query token is 4 times slower
+    in bfloat16 on a CPU (measured).
+    """
+    layout, kv_heads = layer.layout, layer.keys.shape[1]
+    heads, rows, dim = query.shape
+    group = heads // kv_heads
+    folded = query.transpose(0, 1).reshape(rows, kv_heads, group, dim)
+    if not layout.is_dense:
+        spread = folded.new_zeros(layout.span, kv_heads, group, dim)
+        folded = spread.index_copy_(0, layout.single_rows(), folded)
+    view = slice(layout.first_slot, layout.first_slot + layout.span)
+    out = scaled_dot_product_attention(
+        folded,
+        layer.keys[view, :, : layout.length],
+        layer.values[view, :, : layout.length],
+        attn_mask=layout.singles_mask(layer.window, query.dtype).expand(-1, kv_heads, group, -1),
+        scale=layer.scaling,
+    )
+    if not layout.is_dense:
+        out = out[layout.single_rows()]
+    return out.reshape(rows, heads, -1)
+
+
+def _prefill(query: torch.Tensor, layer: _Layer, index: int) -> torch.Tensor:
+    """query (heads, count, dim) -> (count, heads, value dim): one sequence, with what its slot holds of its past."""
+    chunk, kv_heads = layer.layout.longer[index], layer.keys.shape[1]
+    heads, count, dim = query.shape
+    group, end = heads // kv_heads, chunk.start + count
+    out = scaled_dot_product_attention(
+        query.reshape(1, kv_heads, group * count, dim),
+        layer.keys[chunk.slot : chunk.slot + 1, :, :end],
+        layer.values[chunk.slot : chunk.slot + 1, :, :end],
+        attn_mask=layer.layout.chunk_mask(index, group, layer.window, query.dtype),
+        scale=layer.scaling,
+    )
+    return out.reshape(heads, count, -1).transpose(0, 1)
+
+
+def _additive(last: torch.Tensor, length: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+    """(rows, length): 0 where a row whose own position is `last` may look, -inf elsewhere."""
+    seen = torch.arange(length, device=last.device)[None]
+    hidden = seen > last[:, None]
+    if window is not None:
+        hidden |= seen <= last[:, None] - window
+    return torch.zeros(hidden.shape, dtype=dtype, device=last.device).masked_fill_(hidden, float("-inf"))
+
+
+def _tensor(values: Sequence[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.long, device=device)

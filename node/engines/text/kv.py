@@ -1,0 +1,71 @@
+"""The slot KV cache: one slot of `context_tokens` for each seat, in one tensor per layer.
+
+Not about which task has which slot (seats.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer keeps of a token."""
+
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def width(self) -> int:
+        return self.kv_heads * (self.key_dim + self.value_dim)
+
+
+def pool_bytes(layers: Sequence[LayerShape], slots: int, context_tokens: int, dtype: torch.dtype) -> int:
+    return sum(layer.width for layer in layers) * slots * context_tokens * dtype.itemsize
+
+
+class KvPool:
+    """Keys and values, each layer's of shape (slots, kv heads, context_tokens, dim).
+
+    Slots 0 to n - 1 are kept in use, so that attention over all decoding rows is a view. Filled with zeros: masked
+    positions are multiplied by 0, which only a finite value survives.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerShape],
+        slots: int,
+        context_tokens: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self.slots = slots
+        self.context_tokens = context_tokens
+        self.bytes = pool_bytes(layers, slots, context_tokens, dtype)
+        self._keys, self._values = (
+            [torch.zeros(slots, layer.kv_heads, context_tokens, dim, dtype=dtype, device=device) for layer, dim in dims]
+            for dims in (
+                [(layer, layer.key_dim) for layer in layers],
+                [(layer, layer.value_dim) for layer in layers],
+            )
+        )
+
+    def write(
+        self, layer: int, slots: torch.Tensor, positions: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Puts the tokens' (kv heads, tokens, dim) at (slots[i], positions[i]). Returns the layer's whole tensors."""
+        self._keys[layer][slots, :, positions] = key.transpose(0, 1)
+        self._values[layer][slots, :, positions] = value.transpose(0, 1)
+        return self._keys[layer], self._values[layer]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copies the first `tokens` positions of a slot over another."""
+        for tensor in (*self._keys, *self._values):
+            tensor[target, :, :tokens] = tensor[source, :, :tokens]
+
+    def clear(self, slot: int) -> None:
+        """After values that are not finite: the slot's next task must not meet them."""
+        for tensor in (*self._keys, *self._values):
+            tensor[slot].zero_()

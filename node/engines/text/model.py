@@ -1,0 +1,138 @@
+"""An unmodified transformers model behind the packed forward: loaded, examined, proven.
+
+Not about requests (engine.py) nor about the attention itself (attention.py).
+"""
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from node.engine import DeviceSpec, ModelSpec
+from node.engines.text.attention import INTERFACE, Layout, slot_attention
+from node.engines.text.kv import KvPool, LayerShape, pool_bytes
+from node.engines.text.probe import examine
+from node.engines.text.selftest import cached_logits, eager_logits, sequences
+from protos.errors import DoesNotFit, LoadFailed
+
+_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """A causal language model whose attention reads and writes a slot KV cache."""
+
+    module: PreTrainedModel
+    layers: Sequence[LayerShape]
+    device: torch.device
+    context_tokens: int  # that the model was made for; 0: it states none
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.dtype
+
+    @property
+    def vocabulary(self) -> int:
+        return self.module.get_output_embeddings().weight.shape[0]
+
+    @property
+    def bytes(self) -> int:
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end an answer, as the model's files state them."""
+        stated = (self.module.generation_config, self.module.config.get_text_config())
+        return frozenset(token for source in stated for token in _ids(getattr(source, "eos_token_id", None)))
+
+    def new_pool(self, slots: int, context_tokens: int) -> KvPool:
+        """Raises DoesNotFit."""
+        try:
+            return KvPool(self.layers, slots, context_tokens, self.dtype, self.device)
+        except RuntimeError as exc:  # torch.OutOfMemoryError on CUDA, a plain one on a CPU
+            needed = pool_bytes(self.layers, slots, context_tokens, self.dtype) / _GIB
+            raise DoesNotFit(
+                f"the KV cache of {slots} seats of {context_tokens} tokens needs {needed:.1f} GiB, which {self.device} "
+                "does not have: lower seats or context_tokens in models.toml"
+            ) from exc
+
+    def forward(self, ids: Sequence[int], layout: Layout, rows: Sequence[int]) -> torch.Tensor:
+        """One packed step. The ids in packed order; logits (len(rows), vocabulary), float32, of the pack's `rows`."""
+        output = self.module(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=layout.positions[None],
+            use_cache=False,
+            logits_to_keep=torch.tensor(rows, dtype=torch.long, device=self.device),
+            fabric_layout=layout,
+        )
+        return output.logits[0].float()
+
+
+def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
+    """Raises LoadFailed or DoesNotFit."""
+    disable_progress_bar()
+    AttentionInterface.register(INTERFACE, slot_attention)
+    target = torch.device(device.torch_name)
+    try:
+        module = AutoModelForCausalLM.from_pretrained(
+            spec.path, dtype=_dtype(spec, device), attn_implementation="eager", local_files_only=True
+        )
+        module.to(target)
+    except torch.OutOfMemoryError as exc:
+        raise DoesNotFit(f"{spec.id} does not fit on {target}: {exc}") from exc
+    except (OSError, ValueError, ImportError, RuntimeError) as exc:
+        raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
+    return prove(spec.id, module.eval(), target)
+
+
+def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
+    """The model behind our attention, once its logits are those of its own eager attention. Raises LoadFailed."""
+    layers = examine(name, module)
+    context = getattr(module.config.get_text_config(), "max_position_embeddings", None) or 0
+    model = TextModel(module, layers, device, context)
+    with torch.inference_mode():
+        _self_test(name, model)
+    return model
+
+
+def release(model: TextModel) -> None:
+    """Gives the device memory back, once nobody holds the model any more."""
+    device = model.device
+    model.module.to("meta")
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _dtype(spec: ModelSpec, device: DeviceSpec) -> Any:  # a torch.dtype, or "auto" for the files' own
+    if spec.dtype == "auto":
+        return torch.float32 if device.kind == "cpu" else "auto"
+    return _DTYPES[spec.dtype]
+
+
+def _self_test(name: str, model: TextModel) -> None:
+    """Two sequences in chunks through the cache against a full forward each: a model whose attention we misread must
+    not answer at all."""
+    cases = sequences(model.vocabulary)
+    model.module.set_attn_implementation("eager")
+    expected = eager_logits(model, cases)
+    model.module.set_attn_implementation(INTERFACE)
+    found = cached_logits(model, cases)
+    error = (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+    bound = 1e-3 if model.dtype == torch.float32 else 5e-2
+    if not error <= bound:
+        raise LoadFailed(
+            f"{name} ({type(model.module).__name__}) cannot run on the slot cache: its logits differ from its own "
+            f"attention's by {error:.2g} of their size, at most {bound:g} is rounding; use another model"
+        )
+
+
+def _ids(value: int | Sequence[int] | None) -> Sequence[int]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else value

@@ -1,0 +1,45 @@
+"""Logits of two short sequences, by a full eager forward and by mixed chunks through the slot cache.
+
+Not about the verdict (model.py).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from node.engines.text.attention import Chunk, Layout, packed
+
+if TYPE_CHECKING:
+    from node.engines.text.model import TextModel
+
+_LENGTHS: Final = (9, 6)
+# For each step the tokens that each sequence gets: chunk alone, chunk beside a single, single beside chunk, singles.
+_STEPS: Final = ((4, 0), (1, 3), (3, 1), (1, 1), (0, 1))
+
+
+def sequences(vocabulary: int) -> list[list[int]]:
+    """Fixed tokens spread over the vocabulary."""
+    return [[(7919 * (i + 1) * (n + 3)) % vocabulary for i in range(length)] for n, length in enumerate(_LENGTHS)]
+
+
+def eager_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(tokens of all cases, vocabulary)."""
+    ids = (torch.tensor([case], device=model.device) for case in cases)
+    return torch.cat([model.module(input_ids=one, use_cache=False).logits[0].float() for one in ids])
+
+
+def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The same logits by steps that mix chunks of the cases."""
+    pool = model.new_pool(len(cases), max(map(len, cases)))
+    done = [0] * len(cases)
+    logits: list[list[torch.Tensor]] = [[] for _ in cases]
+    for counts in _STEPS:
+        chunks = [Chunk(slot, done[slot], count) for slot, count in enumerate(counts) if count]
+        chunks = [chunks[i] for i in packed(chunks)]
+        ids = [token for c in chunks for token in cases[c.slot][c.start : c.start + c.count]]
+        rows = model.forward(ids, Layout(chunks, pool, model.device), range(len(ids))).split([c.count for c in chunks])
+        for chunk, part in zip(chunks, rows, strict=True):
+            logits[chunk.slot].append(part)
+            done[chunk.slot] += chunk.count
+    return torch.cat([torch.cat(parts) for parts in logits])
