@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NewType
 
+from ulid import ULID
+
 from protos.errors import Conflict, JobTerminal
 from protos.types import Modality, OrganizationId, Tier, Usage
 
@@ -59,6 +61,7 @@ TERMINAL_KIND: Final = {
     JobState.FAILED: EventKind.FAILED,
     JobState.CANCELLED: EventKind.CANCELLED,
 }
+TERMINAL_KINDS: Final = frozenset(TERMINAL_KIND.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +79,18 @@ class JobRequest:
     priority: int
     metadata: Json = field(default_factory=dict)
     webhook_url: str | None = None
-    timeout_s: float | None = None
+    timeout_s: float | None = None  # of one attempt, from its dispatch to its end
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     privacy: str = "any"  # any, local_only
+
+    @property
+    def lane(self) -> str:
+        """Jobs of one lane wait for the same thing: the model that was asked for, or the default of the modality."""
+        return self.model or DEFAULT_LANE + self.modality
+
+
+DEFAULT_LANE: Final = "default:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +106,7 @@ class Job:
     attempts: int = 0
     provider_id: str | None = None
     node_id: str | None = None
-    model: str | None = None  # that serves it; request.model is what was asked
+    model: str | None = None  # that serves it; until it starts, the one that was asked for
     output: Json | None = None
     error: Json | None = None  # {code, message}
     usage: Usage | None = None
@@ -103,12 +114,28 @@ class Job:
 
     @property
     def lane(self) -> str:
-        """Jobs of one lane wait for the same thing: the model that was asked for, or the default of the modality."""
-        return self.request.model or f"default:{self.request.modality}"
+        return self.request.lane
 
     @property
     def run_id(self) -> str:
         return "run_" + self.id.removeprefix("job_")
+
+
+def new_job(request: JobRequest, now: float) -> Job:
+    """A pending job, created now. Its id is a ULID of that time, so that ids sort as the jobs arrived."""
+    return Job(
+        id=JobId(f"job_{ULID.from_timestamp(now)}"),
+        request=request,
+        state=JobState.PENDING,
+        created_at=now,
+        model=request.model,
+    )
+
+
+def first_id_at(moment: float) -> JobId:
+    """The smallest id that a job created at `moment` can have."""
+    milliseconds = min(max(int(moment * 1000), 0), 2**48 - 1)
+    return JobId(f"job_{ULID.from_bytes(milliseconds.to_bytes(6, 'big') + bytes(10))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +150,7 @@ class JobEvent:
     payload: Json
     timestamp: float
     node_id: str | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.kind in TERMINAL_KINDS

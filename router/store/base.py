@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from protos.errors import Conflict
 from protos.types import Modality, OrganizationId, Usage
-from router.jobs import EventKind, Job, JobEvent, JobId, JobRequest, JobState, Json
+from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+
+
+class LeaseLost(Conflict):
+    """The job is no longer held under this lease: it was cancelled, ended, or given to somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +24,7 @@ class JobFilter:
     status: JobState | None = None
     modality: Modality | None = None
     tier: str | None = None
-    model: str | None = None
+    model: str | None = None  # Job.model
     since: float | None = None  # UTC seconds; jobs created at or after
     before: JobId | None = None
     limit: int = 20
@@ -47,7 +52,8 @@ class Ending:
 
 class Store(Protocol):
     async def open(self) -> None:
-        """Creates what is missing. Raises FabricError when another router owns the same SQLite file."""
+        """Creates what is missing. Raises Conflict when another router owns the same SQLite file, or when its schema
+        is not the one that this release writes."""
         ...
 
     async def close(self) -> None:
@@ -62,7 +68,11 @@ class Store(Protocol):
 
     async def get(self, job_id: JobId) -> Job | None: ...
 
-    async def list_jobs(self, filter: JobFilter) -> Sequence[Job]: ...
+    async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]: ...
+
+    async def waiting_lanes(self, limit: int) -> Sequence[str]:
+        """The lanes in which a job could be claimed now, at most `limit`, in alphabetical order."""
+        ...
 
     async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
         """Takes pending jobs, and started ones whose lease has expired, in queue order: priority, then fair among
@@ -74,15 +84,17 @@ class Store(Protocol):
         ...
 
     async def start(self, lease: Lease, provider_id: str, node_id: str | None, model: str) -> Job:
-        """Pending or started -> started, attempts + 1. A job.started event at the first attempt."""
+        """Pending or started -> started, attempts + 1. A job.started event at the first attempt. Raises LeaseLost."""
         ...
 
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
-        """Stores an event that does not change the state; job.progress also sets the job's progress."""
+        """Stores an event that does not change the state; job.progress also sets the job's progress, from
+        payload["progress"]. Raises LeaseLost."""
         ...
 
     async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
-        """Gives the job back to the queue, to be claimed from `not_before` on. With a cause: a job.retrying event."""
+        """Gives the job back to the queue, to be claimed from `not_before` on. With a cause: a job.retrying event.
+        Nothing when the lease is lost."""
         ...
 
     async def finish(self, lease: Lease, ending: Ending) -> Job | None:

@@ -1,0 +1,123 @@
+"""The rows of one transaction in memory: what was read, what the operations of the group made of it, what is to write.
+
+Not about SQL (transaction.py) nor about the rules of each operation (operations.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from protos.types import OrganizationId
+from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+from router.store.rows import Columns
+
+PENDING = "pending"  # the counter of pending jobs
+
+IdempotencyKey = tuple[str, str]  # organization, key
+
+
+def position_counter(organization_id: str) -> str:
+    return f"position:{organization_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What of a job's row changes while it lives, and what decides about that. Fields are named as the columns."""
+
+    id: JobId
+    organization_id: OrganizationId
+    lane: str
+    priority: int
+    state: JobState
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempts: int = 0
+    provider_id: str | None = None
+    node_id: str | None = None
+    model: str | None = None
+    progress: float = 0.0
+    seq: int = 0
+    turn: int | None = None
+    due_at: float | None = None
+    lease_token: str | None = None
+
+
+FRONT = 0  # the turn of a job that comes back to the queue: before every one that waits for its first
+
+
+@dataclass(slots=True)
+class Turns:
+    """Fairness among organizations, decided at arrival: start-time fair queueing with one job as the unit.
+
+    A new job takes the turn after its organization's last waiting one, but none that the queue has already passed. So
+    organizations alternate however many jobs each has waiting, and claiming is one walk along an index.
+    Source: Goyal, Vin, Cheng 1996, start-time fair queueing.
+    """
+
+    passed: dict[tuple[str, int], int]  # by lane and priority: the lowest turn that waits
+    last: dict[tuple[str, int, str], int]  # and by organization: its highest
+
+    def take(self, lane: str, priority: int, organization_id: str) -> int:
+        key = (lane, priority, organization_id)
+        first = self.passed.setdefault((lane, priority), FRONT + 1)
+        self.last[key] = max(first, self.last.get(key, FRONT) + 1)
+        return self.last[key]
+
+
+@dataclass(slots=True)
+class Group:
+    """Read by the transaction, changed by operations through these methods only, then written."""
+
+    now: float
+    rows: dict[JobId, Standing]
+    originals: dict[IdempotencyKey, Job]
+    counters: dict[str, int]
+    turns: Turns
+    created: list[Columns] = field(default_factory=list)
+    changed: dict[JobId, Standing] = field(default_factory=dict)
+    endings: list[Columns] = field(default_factory=list)
+    events: list[JobEvent] = field(default_factory=list)
+
+    @property
+    def pending(self) -> int:
+        return self.counters.get(PENDING, 0)
+
+    def insert(self, job: Job, columns: Mapping[str, object], standing: Standing) -> Standing:
+        """Adds a pending job and its first event."""
+        self.rows[job.id] = standing
+        self.counters[PENDING] = self.pending + 1
+        if job.request.idempotency_key is not None:
+            self.originals[(job.request.organization_id, job.request.idempotency_key)] = job
+        request = job.request
+        payload = {"status": job.state, "modality": request.modality, "tier": request.tier, "model": request.model}
+        self._record(standing, EventKind.CREATED, payload)
+        self.created.append({**columns, "created_at": job.created_at, "id": job.id})
+        return standing
+
+    def put(self, row: Standing) -> None:
+        """Replaces the row of a job, and keeps the count of pending ones."""
+        was = self.rows[row.id].state
+        if was is JobState.PENDING and row.state is not JobState.PENDING:
+            self.counters[PENDING] = self.pending - 1
+        self.rows[row.id] = self.changed[row.id] = row
+
+    def put_with_event(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
+        """Replaces the row, whose seq grows by the event."""
+        row = replace(row, seq=row.seq + 1)
+        self.put(row)
+        return self._record(row, kind, payload)
+
+    def _record(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
+        counter = position_counter(row.organization_id)
+        position = self.counters[counter] = self.counters.get(counter, 0) + 1
+        event = JobEvent(
+            job_id=row.id,
+            organization_id=row.organization_id,
+            seq=row.seq,
+            position=position,
+            kind=kind,
+            payload=payload,
+            timestamp=self.now,
+            node_id=row.node_id,
+        )
+        self.events.append(event)
+        return event

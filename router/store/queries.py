@@ -1,0 +1,69 @@
+"""The reads of the store, as statements. Each walks an index, also at a million jobs: tests/router/store/test_queries.py.
+
+Select[Any]: what a row holds is not in its type.
+"""
+
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from protos.types import OrganizationId
+from router.jobs import JobId, first_id_at
+from router.store import tables
+from router.store.base import JobFilter
+from router.store.group import position_counter
+
+_jobs, _events, _counters = tables.jobs, tables.events, tables.counters
+
+
+def job(job_id: JobId) -> Select[Any]:
+    return select(_jobs).where(_jobs.c.id == job_id)
+
+
+def job_list(wanted: JobFilter) -> Select[Any]:
+    """Newest first: ids are ULIDs. `since` is a bound on them too, so that it needs no index of its own."""
+    statement = select(_jobs).where(_jobs.c.organization_id == wanted.organization_id)
+    for column, value in (
+        (_jobs.c.state, wanted.status),
+        (_jobs.c.modality, wanted.modality),
+        (_jobs.c.tier, wanted.tier),
+        (_jobs.c.model, wanted.model),
+    ):
+        if value is not None:
+            statement = statement.where(column == str(value))
+    if wanted.since is not None:
+        statement = statement.where(_jobs.c.id >= first_id_at(wanted.since))
+    if wanted.before is not None:
+        statement = statement.where(_jobs.c.id < wanted.before)
+    return statement.order_by(_jobs.c.id.desc()).limit(wanted.limit)
+
+
+def first_lane_after(lane: str) -> Select[Any]:
+    """The next lane that has a queue: asked again for each, it costs one seek per lane, not one row per job."""
+    return select(func.min(_jobs.c.lane)).where(_jobs.c.turn.is_not(None), _jobs.c.lane > lane)
+
+
+def due_lanes(now: float, limit: int) -> Select[Any]:
+    """The lanes of jobs that the next claim puts back into the queue."""
+    return select(_jobs.c.lane).where(_jobs.c.due_at <= now).limit(limit)
+
+
+def next_due() -> Select[Any]:
+    return select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
+
+
+def events_of_job(job_id: JobId, after: int, limit: int) -> Select[Any]:
+    return select(_events).where(_events.c.job_id == job_id, _events.c.seq > after).order_by(_events.c.seq).limit(limit)
+
+
+def events_of_organization(organization_id: OrganizationId, after: int, limit: int) -> Select[Any]:
+    return (
+        select(_events)
+        .where(_events.c.organization_id == organization_id, _events.c.position > after)
+        .order_by(_events.c.position)
+        .limit(limit)
+    )
+
+
+def last_position(organization_id: OrganizationId) -> Select[Any]:
+    return select(_counters.c.value).where(_counters.c.name == position_counter(organization_id))

@@ -1,0 +1,188 @@
+"""The store on SQL: SQLite, one file and one router. Writes go through the writer's thread, reads through a small pool.
+
+Not about what a write does (operations.py) nor how it is written (transaction.py, writer.py).
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from sqlalchemy import Connection, Select, insert, inspect, select, update
+
+from protos.errors import Conflict, Internal, NotFound
+from protos.types import OrganizationId
+from router.jobs import EventKind, Job, JobEvent, JobId, Json
+from router.store import queries, tables
+from router.store.base import Ending, JobFilter, Lease
+from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
+from router.store.lock import FileLock
+from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
+from router.store.rows import encoded_or_none, event_from, job_from, request_columns, usage_column
+from router.store.transaction import Claim
+from router.store.writer import Writer
+
+_SCHEMA: Final = "schema"  # the counter that holds the number of the schema
+
+Result = TypeVar("Result")
+
+
+class SqlStore:
+    """A Store. `url`: "sqlite:///path/to/file.db", or "sqlite://" for one that keeps nothing after `close`.
+
+    `on_commit` gets the events of each commit, on the event loop, before the callers of its writes go on.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_commit: Callable[[Sequence[JobEvent]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = sqlite_path(url)
+        self._on_commit, self._clock = on_commit, clock
+        self._opened = ExitStack()
+        self._engines: Engines | None = None
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        with ExitStack() as stack:
+            self._engines = engines = await asyncio.to_thread(self._open_file, stack)
+            self._readers = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="store-reader"))
+            self._writer = Writer(engines.writer, self._on_commit, self._clock)
+            self._writer.start()
+            self._opened = stack.pop_all()
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await self._writer.close()
+        await asyncio.to_thread(self._opened.close)
+        self._writer = self._readers = self._engines = None
+
+    def _open_file(self, stack: ExitStack) -> Engines:
+        if self._path is None:
+            path, synchronous = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "jobs.db", "OFF"
+        else:
+            path, synchronous = self._path.absolute(), "FULL"
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+        stack.callback(lock.release)
+        engines = sqlite_engines(path, synchronous)
+        stack.callback(engines.dispose)
+        with engines.writer.begin() as connection:
+            _prepare(connection, path)
+        return engines
+
+    # ---- writes ----
+
+    async def create(self, job: Job, waiting_limit: int) -> tuple[Job, bool]:
+        write = Create(job, waiting_limit, request_columns(job.request))
+        return cast(tuple[Job, bool], await self._write(write))
+
+    async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
+        return cast(Sequence[Lease], await self._write(Claim(room, lease_s)))
+
+    async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
+        return cast(Sequence[JobId], await self._write(Renew(leases, lease_s)))
+
+    async def start(self, lease: Lease, provider_id: str, node_id: str | None, model: str) -> Job:
+        return cast(Job, await self._write(Start(lease, provider_id, node_id, model)))
+
+    async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
+        return cast(JobEvent, await self._write(Append(lease, kind, payload)))
+
+    async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
+        await self._write(Release(lease, not_before, cause))
+
+    async def finish(self, lease: Lease, ending: Ending) -> Job | None:
+        columns = {
+            "output": encoded_or_none(ending.output),
+            "error": encoded_or_none(ending.error),
+            "usage": usage_column(ending.usage),
+        }
+        return cast(Job | None, await self._write(Finish(lease, ending, columns)))
+
+    async def cancel(self, job_id: JobId) -> Job:
+        await self._write(Cancel(job_id))
+        job = await self.get(job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}: check the id")
+        return job
+
+    # ---- reads ----
+
+    async def get(self, job_id: JobId) -> Job | None:
+        rows = await self._read(queries.job(job_id))
+        return job_from(rows[0]) if rows else None
+
+    async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]:
+        return [job_from(row) for row in await self._read(queries.job_list(wanted))]
+
+    async def waiting_lanes(self, limit: int) -> Sequence[str]:
+        return await self._in_reader(lambda connection: _waiting_lanes(connection, self._clock(), limit))
+
+    async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]:
+        return [event_from(row) for row in await self._read(queries.events_of_job(job_id, after, limit))]
+
+    async def events_of_organization(
+        self, organization_id: OrganizationId, after: int, limit: int
+    ) -> Sequence[JobEvent]:
+        rows = await self._read(queries.events_of_organization(organization_id, after, limit))
+        return [event_from(row) for row in rows]
+
+    async def last_position(self, organization_id: OrganizationId) -> int:
+        rows = await self._read(queries.last_position(organization_id))
+        return cast(int, rows[0].value) if rows else 0
+
+    async def next_due(self) -> float | None:
+        return cast(float | None, (await self._read(queries.next_due()))[0][0])
+
+    async def _write(self, write: Any) -> Any:  # Any: each write has a result of its own
+        if self._writer is None:
+            raise Internal("the store is not open: nothing was stored")
+        return await self._writer.write(write)
+
+    async def _read(self, statement: Select[Any]) -> Sequence[Any]:  # Any: rows of what the statement selects
+        return await self._in_reader(lambda connection: connection.execute(statement).all())
+
+    async def _in_reader(self, read: Callable[[Connection], Result]) -> Result:
+        if self._readers is None or self._engines is None:
+            raise Internal("the store is not open: nothing can be read")
+        engine = self._engines.readers
+
+        def run() -> Result:
+            with engine.connect() as connection:
+                return read(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+
+def _waiting_lanes(connection: Connection, now: float, limit: int) -> list[str]:
+    lanes = set(connection.scalars(queries.due_lanes(now, limit)))
+    lane = connection.scalar(queries.first_lane_after(""))
+    while lane is not None and len(lanes) < limit:
+        lanes.add(lane)
+        lane = connection.scalar(queries.first_lane_after(lane))
+    return sorted(lanes)
+
+
+def _prepare(connection: Connection, path: Path) -> None:
+    """Creates the tables in an empty file; checks the schema of another. Then voids the leases of a router that ended:
+    only one owns the file, and that is this one now."""
+    if not inspect(connection).has_table(tables.counters.name):
+        tables.metadata.create_all(connection)
+        connection.execute(insert(tables.counters), [{"name": _SCHEMA, "value": tables.SCHEMA}])
+    version = connection.scalar(select(tables.counters.c.value).where(tables.counters.c.name == _SCHEMA))
+    if version != tables.SCHEMA:
+        raise Conflict(
+            f"the jobs in {path} have schema {version}, this release reads {tables.SCHEMA}: use the release that wrote "
+            "them, or move the file away to begin with an empty one"
+        )
+    jobs = tables.jobs
+    connection.execute(update(jobs).where(jobs.c.due_at.is_not(None), jobs.c.lease_token.is_not(None)).values(due_at=0))

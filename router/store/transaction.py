@@ -1,0 +1,241 @@
+"""One transaction: reads the rows that its operations need, lets them decide, writes what changed, then claims.
+
+A handful of statements for the whole group, whatever its size: the reads are sets, the writes executemany. An IN of
+unknown length is used in reads only: in an executemany it would make one statement per row. Runs on the writer's thread.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from protos.errors import FabricError
+from router.jobs import Job, JobEvent, JobId, JobState
+from router.store import tables
+from router.store.base import Lease
+from router.store.group import FRONT, PENDING, Group, IdempotencyKey, Standing, Turns, position_counter
+from router.store.operations import Create, Operation, Requeue
+from router.store.rows import event_columns, job_from
+
+REQUEUED_AT_ONCE: Final = 500  # jobs that one claim takes back; a claim after it takes the rest
+
+_jobs, _events, _counters = tables.jobs, tables.events, tables.counters
+_STANDING: Final = tuple(column.name for column in fields(Standing))
+
+_standing_rows = select(*(_jobs.c[name] for name in _STANDING)).where(_jobs.c.id.in_(bindparam("ids", expanding=True)))
+_due_rows = (
+    select(*(_jobs.c[name] for name in _STANDING))
+    .where(_jobs.c.due_at <= bindparam("now"))
+    .order_by(_jobs.c.due_at)
+    .limit(REQUEUED_AT_ONCE)
+)
+_original = select(_jobs).where(
+    _jobs.c.organization_id == bindparam("organization_id"), _jobs.c.idempotency_key == bindparam("key")
+)
+_counter_rows = select(_counters).where(_counters.c.name.in_(bindparam("names", expanding=True)))
+_lowest_turn = select(func.min(_jobs.c.turn)).where(
+    _jobs.c.lane == bindparam("lane"), _jobs.c.priority == bindparam("priority"), _jobs.c.turn > FRONT
+)
+_highest_turn = select(func.max(_jobs.c.turn)).where(
+    _jobs.c.lane == bindparam("lane"),
+    _jobs.c.priority == bindparam("priority"),
+    _jobs.c.organization_id == bindparam("organization_id"),
+    _jobs.c.turn.is_not(None),
+)
+_next_in_lane = (
+    select(_jobs)
+    .where(_jobs.c.lane == bindparam("lane"), _jobs.c.turn.is_not(None))
+    .order_by(_jobs.c.priority.desc(), _jobs.c.turn, _jobs.c.id)
+    .limit(bindparam("room"))
+)
+
+_insert_job = insert(_jobs)
+_insert_event = insert(_events)
+_insert_counter = insert(_counters)
+_MOVING: Final = tuple(name for name in _STANDING if name not in ("id", "organization_id", "lane", "priority"))
+_update_standing = (
+    update(_jobs).where(_jobs.c.id == bindparam("key")).values({name: bindparam(name) for name in _MOVING})
+)
+_update_ending = (
+    update(_jobs)
+    .where(_jobs.c.id == bindparam("key"))
+    .values({name: bindparam(name) for name in ("output", "error", "usage")})
+)
+_update_claimed = (
+    update(_jobs)
+    .where(_jobs.c.id == bindparam("key"))
+    .values(turn=None, due_at=bindparam("due_at"), lease_token=bindparam("lease_token"))
+)
+_update_counter = update(_counters).where(_counters.c.name == bindparam("key")).values(value=bindparam("value"))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Takes jobs out of the queue. It walks the queue in SQL, after the operations of its group are written."""
+
+    room: Mapping[str, int]
+    lease_s: float
+
+
+Write = Operation[Any] | Claim  # Any: each operation has a result of its own
+
+
+@dataclass(slots=True)
+class Written:
+    """What a transaction did: a result or the named error for each write, in order, and its events."""
+
+    outcomes: list[object] = field(default_factory=list)
+    events: list[JobEvent] = field(default_factory=list)
+
+
+def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], float]) -> Written:
+    """Runs the writes in the connection's transaction. Claims come last; callers that wait for a result before they
+    send the next write cannot tell."""
+    now, written = clock(), Written([None] * len(writes))
+    operations = {index: write for index, write in enumerate(writes) if not isinstance(write, Claim)}
+    group = _read(connection, list(operations.values()), now)
+    for index, operation in operations.items():
+        try:
+            written.outcomes[index] = operation.apply(group)
+        except FabricError as exc:
+            written.outcomes[index] = exc
+    _write(connection, group)
+    written.events.extend(group.events)
+    for index, write in enumerate(writes):
+        if isinstance(write, Claim):
+            written.events.extend(_requeue_due(connection, now))
+            written.outcomes[index] = _claim(connection, write, now)
+    return written
+
+
+# ---- reading ----
+
+
+def _read(connection: Connection, operations: Sequence[Operation[Any]], now: float) -> Group:
+    creates = [operation for operation in operations if isinstance(operation, Create)]
+    rows = _standings(connection, {job_id for operation in operations for job_id in operation.job_ids})
+    organizations = {row.organization_id for row in rows.values()}
+    organizations.update(create.job.request.organization_id for create in creates)
+    return Group(
+        now=now,
+        rows=rows,
+        originals=_originals(connection, creates),
+        counters=_counters_of(connection, organizations),
+        turns=_turns(connection, creates),
+    )
+
+
+def _standings(connection: Connection, ids: Iterable[JobId]) -> dict[JobId, Standing]:
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    return {row.id: _standing(row) for row in connection.execute(_standing_rows, {"ids": wanted})}
+
+
+def _standing(row: Any) -> Standing:  # Any: a row of the standing columns
+    columns = dict(row._mapping)  # its public name, in spite of the underscore
+    columns["state"] = JobState(columns["state"])
+    return Standing(**columns)
+
+
+def _originals(connection: Connection, creates: Sequence[Create]) -> dict[IdempotencyKey, Job]:
+    requests = (create.job.request for create in creates)
+    keys = {(request.organization_id, request.idempotency_key) for request in requests if request.idempotency_key}
+    originals = {}
+    for organization_id, key in keys:
+        row = connection.execute(_original, {"organization_id": organization_id, "key": key}).one_or_none()
+        if row is not None:
+            originals[(str(organization_id), key)] = job_from(row)
+    return originals
+
+
+def _counters_of(connection: Connection, organizations: Iterable[str]) -> dict[str, int]:
+    names = [PENDING, *(position_counter(organization_id) for organization_id in organizations)]
+    return {row.name: row.value for row in connection.execute(_counter_rows, {"names": names})}
+
+
+def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
+    requests = [create.job.request for create in creates]
+    turns = Turns({}, {})
+    for lane, priority in {(request.lane, request.priority) for request in requests}:
+        lowest = connection.scalar(_lowest_turn, {"lane": lane, "priority": priority})
+        if lowest is not None:
+            turns.passed[(lane, priority)] = lowest
+    for lane, priority, organization_id in {(r.lane, r.priority, r.organization_id) for r in requests}:
+        place = {"lane": lane, "priority": priority, "organization_id": organization_id}
+        highest = connection.scalar(_highest_turn, place)
+        if highest is not None:
+            turns.last[(lane, priority, organization_id)] = highest
+    return turns
+
+
+# ---- writing ----
+
+
+def _write(connection: Connection, group: Group) -> None:
+    if group.created:
+        rows = [{**columns, **_columns_of(group.rows[columns["id"]])} for columns in group.created]
+        connection.execute(_insert_job, rows)
+    created = {columns["id"] for columns in group.created}
+    moved = [{"key": row.id, **_moving(row)} for row in group.changed.values() if row.id not in created]
+    if moved:
+        connection.execute(_update_standing, moved)
+    if group.endings:
+        connection.execute(_update_ending, group.endings)
+    if group.events:
+        connection.execute(_insert_event, [event_columns(event) for event in group.events])
+        _write_counters(connection, group.counters)
+
+
+def _write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
+    known = {row.name for row in connection.execute(_counter_rows, {"names": list(counters)})}
+    old = [{"key": name, "value": value} for name, value in counters.items() if name in known]
+    new = [{"name": name, "value": value} for name, value in counters.items() if name not in known]
+    if old:
+        connection.execute(_update_counter, old)
+    if new:
+        connection.execute(_insert_counter, new)
+
+
+def _columns_of(row: Standing) -> dict[str, object]:
+    return {"id": row.id, "organization_id": row.organization_id, "lane": row.lane, "priority": row.priority} | _moving(
+        row
+    )
+
+
+def _moving(row: Standing) -> dict[str, object]:
+    return {name: getattr(row, name) for name in _MOVING} | {"state": row.state.value}
+
+
+# ---- claiming ----
+
+
+def _requeue_due(connection: Connection, now: float) -> list[JobEvent]:
+    """Puts back into the queue what has waited long enough, and what a lease that ran out held."""
+    due = {row.id: _standing(row) for row in connection.execute(_due_rows, {"now": now})}
+    if not due:
+        return []
+    counters = _counters_of(connection, {row.organization_id for row in due.values()})
+    group = Group(now=now, rows=due, originals={}, counters=counters, turns=Turns({}, {}))
+    for job_id in list(due):
+        Requeue(job_id).apply(group)
+    _write(connection, group)
+    return group.events
+
+
+def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
+    jobs = [
+        job_from(row)
+        for lane, room in claim.room.items()
+        if room > 0
+        for row in connection.execute(_next_in_lane, {"lane": lane, "room": room})
+    ]
+    leases = [Lease(job, secrets.token_hex(8), now + claim.lease_s) for job in jobs]
+    if leases:
+        connection.execute(
+            _update_claimed,
+            [{"key": lease.job.id, "due_at": lease.expires_at, "lease_token": lease.token} for lease in leases],
+        )
+    return leases

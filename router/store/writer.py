@@ -1,0 +1,121 @@
+"""The one writer: a thread that commits all writes that wait as one transaction.
+
+Each commit costs a sync of the disk, milliseconds; while one runs, the next group gathers, so throughput grows with
+load and nobody waits on a timer. A plain synchronous connection in a thread of its own, not aiosqlite: that is such a
+thread too, but with a hop to it and back for every statement, and on its event loop each statement of a group would
+queue behind whatever else runs there. Here a group costs one hop in all, however many statements it has.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from protos.errors import FabricError, Internal, Overloaded
+from router.jobs import JobEvent
+from router.store import transaction
+from router.store.transaction import Write, Written
+
+GROUP_LIMIT: Final = 512  # writes in one transaction; SQLite takes 32,766 values in one statement
+QUEUE_LIMIT: Final = 20_000  # writes that wait; at 1,000 jobs/s that is several seconds behind
+
+_Waiting = tuple[Write, "asyncio.Future[Any]"]  # Any: each write has a result of its own
+
+logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """Made and closed on one event loop, which also gets the results and the events."""
+
+    def __init__(
+        self, engine: Engine, on_commit: Callable[[Sequence[JobEvent]], None], clock: Callable[[], float]
+    ) -> None:
+        self._engine, self._on_commit, self._clock = engine, on_commit, clock
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(QUEUE_LIMIT)
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def write(self, write: Write) -> Any:  # Any: each write has a result of its own
+        """The result of the write, once it is durable. Raises its FabricError; Overloaded when too many wait."""
+        if self._is_closed:
+            raise Internal("the store is closed: this write came after the shutdown, nothing was stored")
+        future: asyncio.Future[Any] = self._loop.create_future()  # Any: as above
+        try:
+            self._waiting.put_nowait((write, future))
+        except queue.Full:
+            raise Overloaded(
+                f"{QUEUE_LIMIT} writes wait for the database, that is its limit: retry later", retry_after_s=1.0
+            ) from None
+        return await future
+
+    async def close(self) -> None:
+        """Writes what waits, then ends the thread."""
+        if not self._is_closed:
+            self._is_closed = True
+            await asyncio.to_thread(self._waiting.put, None)
+            await asyncio.to_thread(self._thread.join)
+
+    # ---- on the thread ----
+
+    def _run(self) -> None:
+        with self._engine.connect() as connection:
+            while group := self._take():
+                written = _commit(connection, [write for write, _ in group], self._clock)
+                futures = [future for _, future in group]
+                self._loop.call_soon_threadsafe(self._settle, futures, written)
+
+    def _take(self) -> list[_Waiting]:
+        """All that wait, at least one; empty: the end."""
+        group: list[_Waiting] = []
+        waiting = self._waiting.get()
+        while waiting is not None:
+            group.append(waiting)
+            if len(group) == GROUP_LIMIT:
+                return group
+            try:
+                waiting = self._waiting.get_nowait()
+            except queue.Empty:
+                return group
+        if group:
+            self._waiting.put(None)  # the end comes after this group
+        return group
+
+    # ---- on the event loop ----
+
+    def _settle(self, futures: Sequence["asyncio.Future[Any]"], written: Written) -> None:  # Any: as in write
+        if written.events:
+            self._on_commit(written.events)
+        for future, outcome in zip(futures, written.outcomes, strict=True):
+            if future.done():  # its caller went away; what it wrote stays written
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def _commit(connection: Connection, writes: Sequence[Write], clock: Callable[[], float]) -> Written:
+    """One transaction. When the database refuses it, each write gets one of its own, so that only the culprit fails."""
+    try:
+        with connection.begin():
+            return transaction.run(connection, writes, clock)
+    except Exception as exc:  # noqa: BLE001  # the top of the writer's loop: its callers are told, the thread lives on
+        if len(writes) == 1:
+            return Written([_refused(exc)])
+    alone = [_commit(connection, [write], clock) for write in writes]
+    return Written([each.outcomes[0] for each in alone], [event for each in alone for event in each.events])
+
+
+def _refused(exc: Exception) -> FabricError:
+    logger.error("the database refused a write", exc_info=exc)
+    what = str(exc.__cause__ or exc) if isinstance(exc, SQLAlchemyError) else repr(exc)
+    return Internal(f"the database refused the write: {what}; nothing of it was stored")
