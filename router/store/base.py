@@ -94,7 +94,8 @@ class Store(Protocol):
 
     async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
         """Gives the job back to the queue, to be claimed from `not_before` on. With a cause: a job.retrying event.
-        Nothing when the lease is lost."""
+        Without one: no event, and an attempt that began under this lease does not count. Nothing when the lease is
+        lost."""
         ...
 
     async def finish(self, lease: Lease, ending: Ending) -> Job | None:
