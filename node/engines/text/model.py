@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -85,7 +86,7 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
         module.to(target)
     except torch.OutOfMemoryError as exc:
         raise DoesNotFit(f"{spec.id} does not fit on {target}: {exc}") from exc
-    except (OSError, ValueError, ImportError, RuntimeError) as exc:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
         raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
     return prove(spec.id, module.eval(), target)
 

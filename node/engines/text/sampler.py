@@ -53,7 +53,7 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
 
 def _penalise(logits: torch.Tensor, draw: Draw) -> None:
     """Source: Keskar et al. 2019, section 4.1; negative logits are multiplied, as in transformers."""
-    ids = torch.tensor(sorted(set(draw.seen)), device=logits.device)
+    ids = torch.tensor(sorted(set(draw.seen)), dtype=torch.long, device=logits.device)
     penalty = draw.sampling.repetition_penalty
     picked = logits[ids]
     logits[ids] = torch.where(picked > 0, picked / penalty, picked * penalty)

@@ -1,7 +1,7 @@
 """Tiny random models, made on the spot: weights so large that attention decides every token (see the note on traps in
 ARCHITECTURE.md: small ones repeat tokens whatever attention does)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,30 @@ def desk(_llama_engine: Engine) -> Iterator[Desk]:
     assert desk.engine.seated == 0, "the test left a task seated"
 
 
+@pytest.fixture(name="greedy", scope="session")
+def _greedy() -> Callable[..., TextRequest]:
+    return greedy
+
+
+@pytest.fixture(name="spec_of", scope="session")
+def _spec_of() -> Callable[..., ModelSpec]:
+    return spec_of
+
+
+@pytest.fixture(scope="session")
+def cpu() -> DeviceSpec:
+    return CPU
+
+
+@pytest.fixture(name="small", scope="session")
+def _small() -> dict[str, Any]:  # Any: keyword arguments of configurations
+    return small()
+
+
+@pytest.fixture(name="build", scope="session")
+def _build() -> Callable[[PretrainedConfig], Any]:  # Any: a model of transformers
+    return build
+
+
 def greedy(prompt: str, max_tokens: int = 12, **changes: Any) -> TextRequest:  # Any: fields of TextRequest
     return TextRequest(prompt=prompt, temperature=0.0, max_tokens=max_tokens, **changes)
-
-
-Requests = Callable[[int], Sequence[TextRequest]]

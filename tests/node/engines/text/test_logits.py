@@ -1,0 +1,111 @@
+"""Packed steps over the slot cache give the logits of a full eager forward, for the families that are taken."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from node.engines.text.attention import Chunk, Layout, packed
+from node.engines.text.kv import KvPool
+from node.engines.text.model import TextModel, prove
+from protos.errors import LoadFailed
+
+CPU = torch.device("cpu")
+LENGTHS = (33, 20, 7)
+SLIDING = ["sliding_attention", "full_attention"]
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3Config", {"num_key_value_heads": 1}),
+    "mistral": ("MistralConfig", {"num_key_value_heads": 2, "sliding_window": None}),
+    "mistral with a window": ("MistralConfig", {"num_key_value_heads": 2, "sliding_window": 8}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {"num_key_value_heads": 2, "query_pre_attn_scalar": 8, "sliding_window": 6, "layer_types": SLIDING},
+    ),
+    "phi3": ("Phi3Config", {"num_key_value_heads": 2, "sliding_window": None}),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 96}),
+    "opt": ("OPTConfig", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "gpt neox": ("GPTNeoXConfig", {}),
+}
+
+
+def config_of(family: str, small: dict[str, Any]) -> transformers.PretrainedConfig:
+    name, changes = FAMILIES[family]
+    return getattr(transformers, name)(**{**small, **changes})
+
+
+def eager(model: TextModel, sequence: list[int]) -> torch.Tensor:
+    interface = model.module.config._attn_implementation
+    model.module.set_attn_implementation("eager")
+    logits = model.module(input_ids=torch.tensor([sequence]), use_cache=False).logits[0]
+    model.module.set_attn_implementation(interface)
+    return logits
+
+
+def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random) -> list[torch.Tensor]:
+    """The logits of each sequence by steps of random chunks, in slots that are moved half-way."""
+    pool = KvPool(model.layers, len(sequences) + 1, 64, model.dtype, CPU)
+    slots, done = list(range(len(sequences))), [0] * len(sequences)
+    found: list[list[torch.Tensor]] = [[] for _ in sequences]
+    while any(done[i] < len(sequence) for i, sequence in enumerate(sequences)):
+        if done[0] > 10 and slots[0] == 0:
+            pool.move(0, len(sequences), done[0])
+            slots[0] = len(sequences)
+        counts = [min(choice.choice([0, 1, 1, 5, 9]), len(s) - done[i]) for i, s in enumerate(sequences)]
+        busy = [i for i, count in enumerate(counts) if count]
+        if not busy:
+            continue
+        chunks = [Chunk(slots[i], done[i], counts[i]) for i in busy]
+        order = packed(chunks)
+        ids = [
+            token for at in order for token in sequences[busy[at]][done[busy[at]] : done[busy[at]] + counts[busy[at]]]
+        ]
+        logits = model.forward(ids, Layout([chunks[at] for at in order], pool, CPU), range(len(ids)))
+        for at, part in zip(order, logits.split([chunks[at].count for at in order]), strict=True):
+            found[busy[at]].append(part)
+        for i in busy:
+            done[i] += counts[i]
+    return [torch.cat(parts) for parts in found]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_packed_steps_equal_a_full_forward(family: str, small: dict[str, Any], build: Any) -> None:
+    model = prove(family, build(config_of(family, small)), CPU)
+    choice = random.Random(family)
+    sequences = [[choice.randrange(small["vocab_size"]) for _ in range(length)] for length in LENGTHS]
+    found = stepwise(model, sequences, choice)
+    for sequence, logits in zip(sequences, found, strict=True):
+        expected = eager(model, sequence)
+        assert expected.std() > 0.05
+        assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_caps_its_attention_scores_is_refused(small: dict[str, Any], build: Any) -> None:
+    config = transformers.Gemma2Config(**{**small, "num_key_value_heads": 2, "query_pre_attn_scalar": 8})
+    with pytest.raises(LoadFailed, match="uses softcap"):
+        prove("gemma2", build(config), CPU)
+
+
+def test_a_model_whose_attention_cannot_be_replaced_is_refused(small: dict[str, Any], build: Any) -> None:
+    config = transformers.BloomConfig(vocab_size=small["vocab_size"], hidden_size=32, n_layer=2, n_head=4)
+    with pytest.raises(LoadFailed, match="cannot be replaced"):
+        prove("bloom", build(config), CPU)
+
+
+def test_a_model_whose_logits_come_out_wrong_is_refused(
+    small: dict[str, Any], build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that scales its scores in a way that it does not tell."""
+    model = build(transformers.LlamaConfig(**{**small, "num_key_value_heads": 2}))
+    from transformers.models.llama import modeling_llama
+
+    honest = modeling_llama.eager_attention_forward
+    monkeypatch.setattr(
+        modeling_llama, "eager_attention_forward", lambda *args, **kw: honest(*args, **{**kw, "scaling": 0.1})
+    )
+    with pytest.raises(LoadFailed, match="its logits differ"):
+        prove("scaled", model, CPU)
