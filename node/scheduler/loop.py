@@ -18,6 +18,7 @@ from node.scheduler.messages import (
     Detach,
     Ended,
     Entered,
+    Gone,
     Message,
     Output,
     Report,
@@ -124,6 +125,7 @@ class DeviceLoop:
                 self._reports.append(Entered(message.task_id, lane.room.position(message)))
             case Cancel(model, task_id):
                 self._cancel(model, task_id)
+                self._reports.append(Gone(task_id))
             case Attach(engine, weight):
                 self._lanes[engine.model] = _Lane(engine)
                 self._shares = policy.join(self._shares, engine.model, weight)

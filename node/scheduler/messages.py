@@ -27,7 +27,7 @@ class Detach:
     """Close the engine and forget it; `then` is called on the loop thread when its memory is free."""
 
     model: ModelId
-    then: Callable[[], None] = field(repr=False)
+    then: Callable[[], object] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Take the task out of its room or free its seat; nothing is reported of it any more. Nothing if it is not there."""
+    """Take the task out of its room or free its seat; nothing is reported of it after its Gone."""
 
     model: ModelId
     task_id: TaskId
@@ -97,6 +97,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """The answer to each Cancel: what was reported of that id before belongs to the cancelled task, later to another."""
+
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """One step of `model`: how many seats it served, its units, and how long it took on the device."""
 
@@ -106,4 +113,4 @@ class Stepped:
     device_s: float
 
 
-Report: TypeAlias = Entered | Seated | Output | Ended | Stepped
+Report: TypeAlias = Entered | Seated | Output | Ended | Gone | Stepped

@@ -1,0 +1,249 @@
+"""A node as one process: builds all parts, in order, and closes them in reverse. All wiring is here.
+
+Not about the command line (cli.py).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from node.catalog import read_catalog
+from node.engine import LoadEngine
+from node.engines import loader as engine_loader
+from node.lifeline import die_with_parent
+from node.memory.devices import capacity_bytes, device_spec, measured_path, probe_of
+from node.memory.measured import Memories
+from node.registry import Registry, Residency
+from node.rpc import NodeServicer
+from node.scheduler.loop import DeviceLoop
+from node.scheduler.messages import Report, Stop
+from node.service import NodeService
+from node.settings import NodeSettings
+from node.uploads import Uploads
+from protos.errors import Conflict
+from protos.fabric.node.v1 import node_pb2, node_pb2_grpc
+from protos.types import Device, ModelState, NodeStatus
+
+log = logging.getLogger(__name__)
+
+_HEALTH_S: Final = 1.0  # between looks at whether work moves; changes of a model's state are told at once
+_GRACE_S: Final = 1.0  # for answers on their way when the server stops
+_CLOSE_S: Final = 10.0  # for engines to close; a hung device must not keep the process
+EXIT_BROKEN: Final = 1  # the device thread died
+
+
+class Daemon:
+    """`async with Daemon(settings)`: a node that serves. Inside, `target` is where; `serve` blocks until it shall end."""
+
+    def __init__(self, settings: NodeSettings, loader: Callable[[str], LoadEngine] = engine_loader) -> None:
+        """Raises what is wrong with the settings or the catalog. loader: how an engine's name becomes its `load`."""
+        self._settings = settings
+        self._specs = read_catalog(settings.models_path)
+        self._device = device_spec(settings.device, settings.threads)
+        self._probe = probe_of(self._device)
+        self._capacity_bytes = capacity_bytes(self._probe, settings.memory_bytes)
+        self._loader = loader
+        self._exit_status = 0
+        self._signals = 0
+        self.target = settings.listen
+
+    async def __aenter__(self) -> "Daemon":
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self._load_threads = ThreadPoolExecutor(1, "loader")  # one: a load's memory must be told from another's
+        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "pool")
+        self._device_loop = DeviceLoop(self._report, self._settings.quantum_s)
+        self.registry = self._build_registry()
+        self.service = self._build_service()
+        self._uploads = Uploads(self._settings.upload_bytes, self._settings.upload_expiry_s)
+        self._server = await self._start_server()
+        self._device_thread = threading.Thread(target=self._run_device, name="device", daemon=True)
+        self._device_thread.start()
+        self._background = [
+            asyncio.create_task(self.registry.preload(), name="preload"),
+            asyncio.create_task(self._follow_health(), name="health"),
+        ]
+        log.info("listening on %s, device %s, models %s", self.target, self._device.torch_name, self._model_names())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drains, then closes everything in the reverse order of its start."""
+        cancelled = await self.service.drain(self._settings.drain_timeout_s)
+        if cancelled:
+            log.warning("%d tasks did not end within %.0f s", cancelled, self._settings.drain_timeout_s)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._server.stop(_GRACE_S)
+        self._uploads.close()
+        await self._close_engines()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._load_threads.shutdown(wait=False, cancel_futures=True)
+
+    async def serve(self) -> int:
+        """Until SIGTERM, SIGINT or the death of the device thread; the exit status. A second signal ends at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._interrupt)
+        await self._ending.wait()
+        return self._exit_status
+
+    # ---- the parts ----
+
+    def _build_registry(self) -> Registry:
+        settings = self._settings
+        return Registry(
+            self._specs,
+            self._device,
+            capacity_bytes=self._capacity_bytes,
+            probe=self._probe,
+            memories=Memories(measured_path(settings.data_dir, settings.node_id)),
+            loader=self._loader,
+            threads=self._load_threads,
+            device_loop=self._device_loop,
+            residency=Residency(
+                load_wait_s=settings.load_wait_s,
+                load_retry_s=settings.load_retry_s,
+                min_residency_s=settings.min_residency_s,
+            ),
+            on_change=self._on_change,
+        )
+
+    def _build_service(self) -> NodeService:
+        return NodeService(
+            self._settings.id,
+            registry=self.registry,
+            device_loop=self._device_loop,
+            pool=self._pool,
+            describe=self._describe,
+            stall_s=self._settings.stall_s,
+            version=_version(),
+        )
+
+    async def _start_server(self) -> grpc.aio.Server:
+        bound = self._settings.message_bytes
+        server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second node on the port would start and get half of the calls
+                ("grpc.max_receive_message_length", bound),
+                ("grpc.max_send_message_length", bound),
+            ]
+        )
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # set at import, the stubs lack it
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        servicer = NodeServicer(self.service, self._uploads, self._settings.drain_timeout_s)
+        node_pb2_grpc.add_NodeServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
+        names = [service.full_name for service in node_pb2.DESCRIPTOR.services_by_name.values()]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        self.target = _bind(server, self._settings.listen)
+        await server.start()
+        return server
+
+    def _describe(self) -> Device:
+        memory = self.registry.memory
+        return Device(
+            kind="cuda" if self._device.kind == "cuda" else "cpu",
+            name=self._probe.name,
+            total_bytes=memory.capacity_bytes,
+            used_bytes=sum(entry.held_bytes for entry in self.registry.entries),
+            reserved_bytes=memory.reserved_bytes,
+            foreign_bytes=memory.foreign_bytes,
+        )
+
+    def _model_names(self) -> str:
+        return ", ".join(spec.id for spec in self._specs)
+
+    def _on_change(self) -> None:
+        self.service.ring()  # built after the registry
+
+    # ---- the device thread ----
+
+    def _run_device(self) -> None:
+        try:
+            self._device_loop.run()
+        except Exception:  # the thread's top: without it the node is worth nothing, so it ends and is started again
+            log.exception("the device thread died: this is a bug")
+            self._loop.call_soon_threadsafe(self._end, EXIT_BROKEN)
+
+    def _report(self, reports: Sequence[Report]) -> None:
+        self._loop.call_soon_threadsafe(self.service.on_reports, reports)
+
+    async def _close_engines(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.registry.close()
+        except TimeoutError:
+            log.warning("the engines did not close within %.0f s", _CLOSE_S)
+        self._device_loop.send(Stop())
+        await asyncio.to_thread(self._device_thread.join, _CLOSE_S)
+
+    # ---- health and the end ----
+
+    async def _follow_health(self) -> None:
+        async for status in self.service.watch(_HEALTH_S):
+            for name, is_serving in _health_of(status).items():
+                state = (
+                    health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
+                )
+                await self._health.set(name, state)
+
+    def _interrupt(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(130)  # the user insists; nothing here needs saving
+        log.info("draining: running tasks have %.0f s to end", self._settings.drain_timeout_s)
+        self._end(0)
+
+    def _end(self, status: int) -> None:
+        self._exit_status = self._exit_status or status
+        self._ending.set()
+
+
+def run(settings: NodeSettings, *, exit_with_parent: bool) -> int:
+    """The whole life of a node process; its exit status."""
+    if exit_with_parent:
+        die_with_parent()
+
+    async def main() -> int:
+        async with Daemon(settings) as daemon:
+            return await daemon.serve()
+
+    return asyncio.run(main())
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    """Where it listens now, with the port that the system chose for port 0. Raises Conflict when it is taken."""
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise Conflict(
+            f"{listen} is taken or cannot be bound: end who listens there, or choose another address with --listen "
+            "(FABRIC_NODE_LISTEN)"
+        ) from error
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _version() -> str:
+    try:
+        return version("fabric-node")
+    except PackageNotFoundError:
+        return "source"  # run from a checkout that is not installed
+
+
+def _health_of(status: NodeStatus) -> dict[str, bool]:
+    """By service name: "" is the node, then one per model. A model that loads on demand serves too."""
+    lost = {ModelState.FAILED, ModelState.LOADING}
+    models = {str(model.model.id): model.model.state not in lost for model in status.models}
+    return {"": status.ready, node_pb2.DESCRIPTOR.services_by_name["Node"].full_name: status.ready, **models}

@@ -1,0 +1,1 @@
+"""What models cost in memory: the ledger that decides, and the probes that measure."""

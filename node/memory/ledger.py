@@ -1,0 +1,108 @@
+"""The memory ledger of one device: may this model be loaded now, and who would have to go? Pure.
+
+Not about measuring (host.py, nvml.py, peaks.py) nor about loading (registry.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from protos.types import ModelId
+
+MARGIN = 1.2  # over the bytes of the files, before the first load has measured: buffers, pools and activations
+MARGIN_BYTES = 64 << 20  # and for the smallest models, whose activations outweigh their weights
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What the device has and what of it is promised. `reservations`: measured peaks of what is loaded or loading."""
+
+    capacity_bytes: int
+    foreign_bytes: int = 0  # held by other processes: never promised
+    reservations: Mapping[ModelId, int] = field(default_factory=dict)
+
+    @property
+    def reserved_bytes(self) -> int:
+        return sum(self.reservations.values())
+
+    @property
+    def free_bytes(self) -> int:
+        return self.capacity_bytes - self.foreign_bytes - self.reserved_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A loaded model as a candidate for eviction."""
+
+    model: ModelId
+    is_busy: bool  # has tasks, or is loading
+    age_s: float  # since it was loaded
+    arrivals_per_s: float
+    reload_s: float
+
+    def value(self, reserved_bytes: int) -> float:
+        """Seconds of reloading that evicting it would cost per second and byte."""
+        return self.arrivals_per_s * self.reload_s / max(1, reserved_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """There is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """There is room once these are gone."""
+
+    models: Sequence[ModelId]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There will be room when busy models become idle or have stayed their minimum."""
+
+    missing_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """There can never be room."""
+
+    needed_bytes: int
+    capacity_bytes: int
+
+
+Decision: TypeAlias = Load | Evict | Wait | Refuse
+
+
+def expected_bytes(file_bytes: int) -> int:
+    """What a model of that many bytes of files may need, before anything was measured."""
+    return int(file_bytes * MARGIN) + MARGIN_BYTES
+
+
+def decide(ledger: Ledger, needed_bytes: int, residents: Sequence[Resident], min_residency_s: float) -> Decision:
+    """What must happen so that `needed_bytes` can be reserved. Evicts the fewest of least value, never a busy one."""
+    if needed_bytes > ledger.capacity_bytes:
+        return Refuse(needed_bytes, ledger.capacity_bytes)
+    missing = needed_bytes - ledger.free_bytes
+    if missing <= 0:
+        return Load()
+    idle = [r for r in residents if not r.is_busy and r.age_s >= min_residency_s]
+    victims: list[ModelId] = []
+    freed = 0
+    for resident in sorted(idle, key=lambda r: r.value(ledger.reservations[r.model])):
+        if freed >= missing:
+            break
+        victims.append(resident.model)
+        freed += ledger.reservations[resident.model]
+    return Evict(_without_needless(ledger, victims, missing)) if freed >= missing else Wait(missing - freed)
+
+
+def _without_needless(ledger: Ledger, victims: Sequence[ModelId], missing: int) -> list[ModelId]:
+    """The victims, most valuable ones spared where the others free enough."""
+    kept = list(victims)
+    for model in reversed(victims):
+        others = sum(ledger.reservations[other] for other in kept if other != model)
+        if others >= missing:
+            kept.remove(model)
+    return kept

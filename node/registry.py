@@ -1,0 +1,370 @@
+"""Which models are loaded: on demand, ahead of time, and until nobody has used them for keep_alive.
+
+Asyncio side; one owner of the models' states. Not about what fits (memory/ledger.py) nor about stepping (scheduler/).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from node.engine import DeviceSpec, Engine, LoadEngine, ModelSpec
+from node.memory import ledger
+from node.memory.devices import Probe
+from node.memory.ledger import Evict, Ledger, Load, Refuse, Resident, Wait
+from node.memory.measured import Measured, Memories, key_of
+from node.scheduler.loop import DeviceLoop
+from node.scheduler.messages import Attach, Detach
+from protos.errors import Conflict, DoesNotFit, FabricError, LoadFailed, ModelNotFound
+from protos.types import Modality, Model, ModelId, ModelState
+
+log = logging.getLogger(__name__)
+
+_GIB = 1 << 30
+
+
+@dataclass(slots=True)
+class Entry:
+    """One model of the catalog and what became of it."""
+
+    spec: ModelSpec
+    measured: Measured | None
+    state: ModelState = ModelState.UNLOADED
+    engine: Engine | None = None
+    held_bytes: int = 0
+    error: str = ""
+    leases: int = 0  # tasks that need it loaded
+    since_s: float = 0.0  # it is in its state
+    uses: int = 0
+    was_ready: bool = False  # at some time since the start
+    load: "asyncio.Task[Engine] | None" = None
+    expiry: asyncio.TimerHandle | None = None
+    unloading: "asyncio.Future[None] | None" = None
+    last_error: FabricError | None = field(default=None, repr=False)
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.measured.peak_bytes if self.measured else ledger.expected_bytes(self.spec.file_bytes)
+
+    @property
+    def model(self) -> Model:
+        return Model(
+            id=self.spec.id,
+            modality=self.spec.modality,
+            state=self.state,
+            is_default=self.spec.is_default,
+            memory_bytes=self.needed_bytes,
+            error=self.error,
+            context_tokens=self.engine.context_tokens if self.engine else self.spec.context_tokens or 0,
+            engine=self.spec.engine,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residency:
+    """When models come and go."""
+
+    load_wait_s: float  # a task whose model finds no memory for so long is refused
+    load_retry_s: float  # after a failed load, until a request may try again
+    min_residency_s: float  # a model stays at least so long
+
+
+class Registry:
+    """Loads, lends and unloads models. `on_change` is called on the event loop when a state has changed."""
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        device: DeviceSpec,
+        *,
+        capacity_bytes: int,
+        probe: Probe,
+        memories: Memories,
+        loader: Callable[[str], LoadEngine],
+        threads: Executor,
+        device_loop: DeviceLoop,
+        residency: Residency,
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """threads: one at a time, so that a load's memory can be told from another's."""
+        self._device, self._capacity_bytes, self._probe, self._memories = device, capacity_bytes, probe, memories
+        self._loader, self._threads, self._loop, self._residency = loader, threads, device_loop, residency
+        self._on_change, self._clock = on_change, clock
+        self._began_s = clock()
+        self._reserved: dict[ModelId, int] = {}
+        self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
+        self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=self._began_s) for s in specs}
+        for entry in self._entries.values():
+            self._refuse_what_never_fits(entry)
+
+    # ---- what there is ----
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return list(self._entries.values())
+
+    @property
+    def memory(self) -> Ledger:
+        return Ledger(self._capacity_bytes, self._probe.foreign_bytes(), dict(self._reserved))
+
+    def find(self, model: ModelId | None, modality: Modality | None = None) -> Entry:
+        """The entry of that name, or the default of the modality. Raises ModelNotFound."""
+        if model is not None:
+            return self._named(model, modality)
+        for entry in self._entries.values():
+            if entry.spec.is_default and entry.spec.modality == modality:
+                return entry
+        raise ModelNotFound(f"this node has no default model for {modality}: name one of {self._names(modality)}")
+
+    def _named(self, model: ModelId, modality: Modality | None) -> Entry:
+        entry = self._entries.get(model)
+        if entry is None:
+            raise ModelNotFound(f"this node has no model {model!r}: it has {self._names(modality)}")
+        if modality is not None and entry.spec.modality != modality:
+            raise ModelNotFound(
+                f"model {model!r} is for {entry.spec.modality}, not {modality}: name one of {self._names(modality)}"
+            )
+        return entry
+
+    def _names(self, modality: Modality | None) -> str:
+        found = [e.spec.id for e in self._entries.values() if modality is None or e.spec.modality == modality]
+        return ", ".join(found) or "none"
+
+    def decision(self, entry: Entry) -> ledger.Decision:
+        """What loading it now would take."""
+        return ledger.decide(self.memory, entry.needed_bytes, self._residents(), self._residency.min_residency_s)
+
+    # ---- loading ----
+
+    @asynccontextmanager
+    async def lend(self, entry: Entry) -> AsyncIterator[Engine]:
+        """The engine of a loaded model, which stays loaded until it is given back. Loads it first if need be."""
+        entry.leases += 1
+        entry.uses += 1
+        if entry.expiry is not None:
+            entry.expiry.cancel()
+        try:
+            yield await self.loaded(entry)
+        finally:
+            entry.leases -= 1
+            if entry.leases == 0:
+                self._expire_later(entry)
+                self._tell_freed()
+
+    async def loaded(self, entry: Entry) -> Engine:
+        """The engine, loaded now if it is not. Who waits shares one load. Raises LoadFailed or DoesNotFit."""
+        if entry.engine is not None and entry.unloading is None:
+            return entry.engine
+        if entry.last_error is not None and (wait_s := self._residency.load_retry_s - self._age_s(entry)) > 0:
+            raise type(entry.last_error)(entry.error, details=entry.last_error.details, retry_after_s=wait_s)
+        if entry.load is None:
+            entry.load = asyncio.create_task(self._load(entry), name=f"load {entry.spec.id}")
+            entry.load.add_done_callback(lambda load: load.cancelled() or load.exception())  # waiters may be gone
+        return await asyncio.shield(entry.load)
+
+    async def preload(self) -> None:
+        """Loads what the catalog wants ready, the small ones first. A model that fails is logged and FAILED."""
+        wanted = [entry for entry in self._entries.values() if entry.spec.preload]
+        for entry in sorted(wanted, key=lambda entry: entry.needed_bytes):
+            try:
+                await self.loaded(entry)
+            except FabricError:
+                continue  # logged, and its state says why
+
+    async def _load(self, entry: Entry) -> Engine:
+        spec = entry.spec
+        try:
+            if entry.unloading is not None:
+                await entry.unloading
+            self._become(entry, ModelState.LOADING)
+            await self._make_room(entry)
+            log.info("loading model %s", spec.id)
+            engine, held, measured = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._load_now, spec
+            )
+        except Exception as error:  # noqa: BLE001 - the top of a load: it becomes LoadFailed and one log line
+            self._reserved.pop(spec.id, None)
+            entry.last_error = _load_error(error, spec.id)
+            entry.error = entry.last_error.message
+            self._become(entry, ModelState.FAILED)
+            _log_failure(entry.error, error)
+            self._tell_freed()
+            raise entry.last_error from (None if entry.last_error is error else error)
+        else:
+            entry.engine, entry.held_bytes, entry.measured, entry.error, entry.last_error = (
+                engine,
+                held,
+                measured,
+                "",
+                None,
+            )
+            self._reserved[spec.id] = measured.peak_bytes
+            self._memories.remember(key_of(spec, self._device), measured)
+            self._loop.send(Attach(engine, spec.weight))
+            entry.was_ready = True
+            self._become(entry, ModelState.READY)
+            if entry.leases == 0:
+                self._expire_later(entry)
+            log.info(
+                "model %s is ready after %.1f s, %.0f MiB", spec.id, measured.load_s, measured.peak_bytes / (1 << 20)
+            )
+            return engine
+        finally:
+            entry.load = None
+
+    def _load_now(self, spec: ModelSpec) -> tuple[Engine, int, Measured]:
+        """Loads and warms up, on the loader thread; the engine, what it holds, and what that took."""
+        began = self._clock()
+        engine = self._loader(spec.engine)(spec, self._device)
+        try:
+            _, peak_bytes = self._probe.peak_during(engine.warm_up)
+            held = engine.held_bytes()
+        except Exception:
+            engine.close()
+            raise
+        return engine, held, Measured(held + peak_bytes, self._clock() - began)
+
+    async def _make_room(self, entry: Entry) -> None:
+        """Returns with the memory reserved. Evicts idle models; waits for busy ones, up to load_wait_s."""
+        try:
+            async with asyncio.timeout(self._residency.load_wait_s):
+                while True:
+                    decision = self.decision(entry)
+                    match decision:
+                        case Load():
+                            self._reserved[entry.spec.id] = entry.needed_bytes
+                            return
+                        case Evict(models):
+                            for model in models:
+                                log.info("unloading model %s to make room for %s", model, entry.spec.id)
+                                self._begin_unload(self._entries[model])
+                            await self._freed.wait()
+                        case Wait():
+                            await self._wait_for_memory()
+                        case Refuse():
+                            raise _never_fits(entry, self._capacity_bytes)
+        except TimeoutError as error:
+            free = self.memory.free_bytes
+            raise LoadFailed(
+                f"model {entry.spec.id!r} needs {_gib(entry.needed_bytes)}, {_gib(max(0, free))} are free and the other models "
+                f"were busy for {self._residency.load_wait_s:.0f} s: retry later, or give the node fewer models"
+            ) from error
+
+    async def _wait_for_memory(self) -> None:
+        """Until a model is given back, or has stayed its minimum."""
+        ages = [self._age_s(e) for e in self._entries.values() if e.engine is not None]
+        remaining = [self._residency.min_residency_s - age for age in ages if age < self._residency.min_residency_s]
+        try:
+            async with asyncio.timeout(min(remaining, default=None)):
+                await self._freed.wait()
+        except TimeoutError:
+            return
+
+    # ---- unloading ----
+
+    async def unload(self, entry: Entry) -> None:
+        """Returns when the memory is free. Raises Conflict while it has tasks or loads."""
+        if entry.leases or entry.load is not None:
+            what = f"has {entry.leases} tasks" if entry.leases else "is being loaded"
+            raise Conflict(f"model {entry.spec.id!r} {what}: wait for their end or cancel them, then unload it")
+        if entry.engine is not None:
+            self._begin_unload(entry)
+        if entry.unloading is not None:
+            await asyncio.shield(entry.unloading)
+
+    def _begin_unload(self, entry: Entry) -> None:
+        if entry.unloading is not None:
+            return
+        if entry.expiry is not None:
+            entry.expiry.cancel()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        entry.unloading = done
+        self._loop.send(Detach(entry.spec.id, lambda: loop.call_soon_threadsafe(done.set_result, None)))
+        done.add_done_callback(lambda _: self._unloaded(entry))
+
+    def _unloaded(self, entry: Entry) -> None:
+        entry.engine, entry.unloading, entry.held_bytes = None, None, 0
+        self._reserved.pop(entry.spec.id, None)
+        self._probe.release()
+        self._become(entry, ModelState.UNLOADED)
+        log.info("model %s is unloaded", entry.spec.id)
+        self._tell_freed()
+
+    def _expire_later(self, entry: Entry) -> None:
+        if entry.spec.keep_alive_s is not None and entry.engine is not None:
+            loop = asyncio.get_running_loop()
+            entry.expiry = loop.call_later(entry.spec.keep_alive_s, self._expire, entry)
+
+    def _expire(self, entry: Entry) -> None:
+        if entry.leases == 0 and entry.engine is not None:
+            log.info("model %s was not used for %.0f s", entry.spec.id, entry.spec.keep_alive_s or 0.0)
+            self._begin_unload(entry)
+
+    async def close(self) -> None:
+        """Ends what loads, then unloads all."""
+        loads = [entry.load for entry in self._entries.values() if entry.load is not None]
+        await asyncio.gather(*loads, return_exceptions=True)
+        for entry in self._entries.values():
+            if entry.engine is not None:
+                self._begin_unload(entry)
+        await asyncio.gather(*(e.unloading for e in self._entries.values() if e.unloading is not None))
+
+    # ---- the books ----
+
+    def _become(self, entry: Entry, state: ModelState) -> None:
+        entry.state, entry.since_s = state, self._clock()
+        self._on_change()
+
+    def _age_s(self, entry: Entry) -> float:
+        return self._clock() - entry.since_s
+
+    def _residents(self) -> list[Resident]:
+        uptime_s = max(1.0, self._clock() - self._began_s)
+        return [
+            Resident(
+                model=entry.spec.id,
+                is_busy=entry.leases > 0 or entry.engine is None or entry.unloading is not None,
+                age_s=self._age_s(entry),
+                arrivals_per_s=entry.uses / uptime_s,
+                reload_s=entry.measured.load_s if entry.measured else 0.0,
+            )
+            for entry in self._entries.values()
+            if entry.spec.id in self._reserved
+        ]
+
+    def _tell_freed(self) -> None:
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+    def _refuse_what_never_fits(self, entry: Entry) -> None:
+        if entry.needed_bytes > self._capacity_bytes:
+            raise _never_fits(entry, self._capacity_bytes)
+
+
+def _never_fits(entry: Entry, capacity_bytes: int) -> DoesNotFit:
+    source = "measured" if entry.measured else f"expected from the files in {entry.spec.path or 'no folder'}"
+    return DoesNotFit(
+        f"model {entry.spec.id!r} needs {_gib(entry.needed_bytes)} ({source}), the node may use {_gib(capacity_bytes)}: "
+        "take it out of models.toml, choose a smaller one, or raise memory_bytes (FABRIC_NODE_MEMORY_BYTES)",
+        details={"needed_bytes": entry.needed_bytes, "capacity_bytes": capacity_bytes},
+    )
+
+
+def _log_failure(text: str, error: Exception) -> None:
+    """One line; with the stack where the cause is not ours by name."""
+    log.error(text, exc_info=None if isinstance(error, FabricError) else error)
+
+
+def _load_error(error: Exception, model: ModelId) -> FabricError:
+    if isinstance(error, FabricError):
+        return error
+    return LoadFailed(f"model {model!r} could not be loaded ({type(error).__name__}: {error})")
+
+
+def _gib(count: int) -> str:
+    return f"{count / _GIB:.2f} GiB"

@@ -1,0 +1,125 @@
+"""The gRPC face of a node: messages in, service calls, messages out, errors as statuses.
+
+Not about what the calls do (service.py) nor about where the server listens (daemon.py).
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from grpc_status import rpc_status
+
+from node.service import NodeService
+from node.uploads import Uploads
+from protos import codec
+from protos.errors import FabricError, InputInvalid, Internal
+from protos.fabric.node.v1 import node_pb2 as pb
+from protos.fabric.node.v1 import node_pb2_grpc
+from protos.grpc_status import to_status
+from protos.types import ModelId, TaskId
+
+log = logging.getLogger(__name__)
+
+DEFAULT_INTERVAL_S = 1.0  # of WatchStatus, as the contract says
+SHORTEST_INTERVAL_S = 0.05
+
+R = TypeVar("R")
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of the method at hand
+
+
+class NodeServicer(node_pb2_grpc.NodeServicer):
+    """One method per call of the contract; each ends in a reply or in the status of a FabricError."""
+
+    def __init__(self, service: NodeService, uploads: Uploads, drain_timeout_s: float) -> None:
+        self._service, self._uploads, self._drain_timeout_s = service, uploads, drain_timeout_s
+
+    async def Execute(self, request: pb.Task, context: Context) -> AsyncIterator[pb.TaskEvent]:  # noqa: N802
+        used: list[str] = []
+
+        def find_blob(blob_id: str) -> bytes:
+            used.append(blob_id)
+            return self._uploads.read(blob_id)
+
+        try:
+            task = codec.task_from(request, find_blob)
+            async with aclosing(self._service.execute(task)) as events:
+                async for event in events:
+                    for message in codec.event_messages(task.id, event):
+                        yield message
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+            await _abort(context, error)
+        finally:
+            for blob_id in used:
+                self._uploads.drop(blob_id)
+
+    async def Upload(self, request_iterator: AsyncIterator[pb.UploadChunk], context: Context) -> pb.UploadReply:  # noqa: N802
+        blob_id = ""
+        try:
+            async for chunk in request_iterator:
+                if not blob_id:
+                    self._uploads.begin(chunk.blob_id)
+                    blob_id = chunk.blob_id
+                self._uploads.append(blob_id, chunk.data)
+            if not blob_id:
+                raise InputInvalid.at("blob_id", "is missing: the stream had no chunk")
+            return pb.UploadReply(blob_id=blob_id, size_bytes=self._uploads.complete(blob_id))
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+            self._uploads.drop(blob_id)
+            await _abort(context, error)
+
+    async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelReply:  # noqa: N802
+        await _answered(context, lambda: self._service.cancel(TaskId(request.task_id)))
+        return pb.CancelReply()
+
+    async def Estimate(self, request: pb.Task, context: Context) -> pb.EstimateReply:  # noqa: N802
+        async def estimate() -> pb.EstimateReply:
+            task = codec.task_from(request, self._uploads.read)
+            return codec.estimate_message(await self._service.estimate(task))
+
+        return await _answered(context, estimate)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsReply:  # noqa: N802, ARG002
+        return pb.ListModelsReply(models=[codec.model_message(model) for model in self._service.models()])
+
+    async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> pb.Model:  # noqa: N802
+        return codec.model_message(await _answered(context, lambda: self._service.load(ModelId(request.model))))
+
+    async def UnloadModel(self, request: pb.UnloadModelRequest, context: Context) -> pb.Model:  # noqa: N802
+        return codec.model_message(await _answered(context, lambda: self._service.unload(ModelId(request.model))))
+
+    async def GetStatus(self, request: pb.StatusRequest, context: Context) -> pb.Status:  # noqa: N802, ARG002
+        return codec.status_message(self._service.status())
+
+    async def WatchStatus(self, request: pb.StatusRequest, context: Context) -> AsyncIterator[pb.Status]:  # noqa: N802
+        interval_s = request.interval_s if request.HasField("interval_s") else DEFAULT_INTERVAL_S
+        try:
+            if not interval_s >= SHORTEST_INTERVAL_S:
+                raise InputInvalid.at("interval_s", f"is {interval_s}: give at least {SHORTEST_INTERVAL_S}")
+            async with aclosing(self._service.watch(interval_s)) as statuses:
+                async for status in statuses:
+                    yield codec.status_message(status)
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+            await _abort(context, error)
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainReply:  # noqa: N802, ARG002
+        timeout_s = request.timeout_s if request.HasField("timeout_s") else self._drain_timeout_s
+        return pb.DrainReply(cancelled=await self._service.drain(max(0.0, timeout_s)))
+
+
+async def _answered(context: Context, call: Callable[[], Awaitable[R]]) -> R:
+    try:
+        return await call()
+    except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+        await _abort(context, error)
+
+
+async def _abort(context: Context, error: Exception) -> NoReturn:
+    """Ends the call with the error's status. What is no FabricError is a defect: one log line, and Internal."""
+    if not isinstance(error, FabricError):
+        log.error("a call failed", exc_info=error)
+        error = Internal(f"the node failed ({type(error).__name__}): its log has the stack trace")
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort raises: this is a bug")

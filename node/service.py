@@ -1,0 +1,343 @@
+"""The asyncio side of a node: accepts tasks, moves each to its end, and says how the node is.
+
+Knows no gRPC (rpc.py), owns no model (registry.py) and no device (scheduler/loop.py).
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import assert_never
+
+from node.engine import Done
+from node.memory.ledger import Evict, Refuse
+from node.metrics import Meter, Pulse, unready_reason
+from node.registry import Entry, Registry
+from node.runs import Run
+from node.scheduler.loop import DeviceLoop
+from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Report, Seated, Stepped, Submit
+from node.scheduler.rooms import Permits
+from protos.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    FabricError,
+    IdempotencyKeyReused,
+    InputInvalid,
+    Internal,
+    NotFound,
+)
+from protos.types import (
+    Device,
+    Estimate,
+    Finished,
+    Model,
+    ModelId,
+    ModelState,
+    ModelStatus,
+    NodeId,
+    NodeStatus,
+    Started,
+    Task,
+    TaskEvent,
+    TaskId,
+    Usage,
+)
+
+log = logging.getLogger(__name__)
+
+
+class NodeService:
+    """All calls on one event loop. `on_reports` is what the device loop's reports are to be handed to, on that loop."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        *,
+        registry: Registry,
+        device_loop: DeviceLoop,
+        pool: Executor,
+        describe: Callable[[], Device],
+        stall_s: float,
+        version: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """pool: where requests are prepared and results finished. describe: the device, now."""
+        self._node_id, self._registry, self._loop, self._pool = node_id, registry, device_loop, pool
+        self._describe, self._stall_s, self._version, self._clock = describe, stall_s, version, clock
+        self._began_s = clock()
+        self._runs: dict[TaskId, Run] = {}
+        self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
+        self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit) for e in registry.entries}
+        self._leaving: Counter[TaskId] = (
+            Counter()
+        )  # cancels that the device loop has not answered: their reports are stale
+        self._is_draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._changed = asyncio.Event()  # replaced at each ring
+
+    # ---- tasks ----
+
+    async def execute(self, task: Task) -> AsyncGenerator[TaskEvent, None]:
+        """The events of the task, Finished last. Joins it when it already runs. Raises the FabricError that ended it.
+
+        Close the iterator to go away; the task is cancelled when its last caller has.
+        """
+        run = self._joined(task) or self._accepted(task)
+        caller = run.join()
+        try:
+            async for event in caller.read():
+                yield event
+        finally:
+            if run.leave(caller):
+                self._interrupt(run, Cancelled(f"task {task.id!r} was cancelled: its last caller went away"))
+
+    async def cancel(self, task_id: TaskId) -> None:
+        """Ends the task. Raises NotFound when it does not run or wait here."""
+        run = self._runs.get(task_id)
+        if run is None:
+            raise NotFound(f"no task {task_id!r} runs or waits on this node: it has ended, or never came")
+        self._interrupt(run, Cancelled(f"task {task_id!r} was cancelled by request"))
+
+    async def estimate(self, task: Task) -> Estimate:
+        """What the task would take if it were sent now. Raises what it would raise then, but for overload."""
+        _check(task)
+        entry = self._registry.find(task.model, task.modality)
+        decision = self._registry.decision(entry)
+        usage = Usage()
+        if entry.engine is not None:
+            prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
+            usage = prepared.usage
+        load_s = entry.measured.load_s if entry.measured and entry.engine is None else 0.0
+        queue_s = sum(run.expected_s for run in self._runs_of(entry) if not run.is_seated)
+        return Estimate(
+            model=entry.spec.id,
+            usage=usage,
+            queue_s=queue_s,
+            load_s=load_s,
+            run_s=usage.device_seconds,
+            total_s=queue_s + load_s + usage.device_seconds,
+            fits_memory=entry.engine is not None or not isinstance(decision, Refuse),
+            would_evict=tuple(decision.models) if entry.engine is None and isinstance(decision, Evict) else (),
+        )
+
+    def _joined(self, task: Task) -> Run | None:
+        run = self._runs.get(task.id)
+        if run is not None and (run.task.request, run.task.model) != (task.request, task.model):
+            raise IdempotencyKeyReused(f"task {task.id!r} runs with another request: give each request its own id")
+        return run
+
+    def _accepted(self, task: Task) -> Run:
+        """A new run, on its way. Raises what refuses it at the door."""
+        if self._is_draining:
+            raise Draining(
+                f"node {self._node_id} is shutting down: send task {task.id!r} to another", retry_after_s=1.0
+            )
+        _check(task)
+        entry = self._registry.find(task.model, task.modality)
+        self._permits[entry.spec.id].take()
+        run = self._runs[task.id] = Run(task, entry, self._clock)
+        self._empty.clear()
+        run.work = asyncio.create_task(self._carry(run), name=f"task {task.id}")
+        if task.timeout_s is not None:
+            limit = DeadlineExceeded(f"task {task.id!r} did not end within its timeout of {task.timeout_s} s")
+            timer = asyncio.get_running_loop().call_later(task.timeout_s, self._interrupt, run, limit)
+            run.work.add_done_callback(lambda _: timer.cancel())
+        return run
+
+    async def _carry(self, run: Run) -> None:
+        """Moves a run from its acceptance to its end. Cancelled by _interrupt, which has ended it then."""
+        try:
+            finished = await self._work(run)
+        except FabricError as error:
+            self._end(run, error)
+        except Exception:  # the top of a task: it becomes a failed one and one log line
+            log.exception("task %s failed", run.task.id)
+            self._end(
+                run, Internal(f"task {run.task.id!r} failed on node {self._node_id}: its log has the stack trace")
+            )
+        else:
+            run.finish(finished)
+            self._forget(run, None)
+
+    async def _work(self, run: Run) -> Finished:
+        loop, entry = asyncio.get_running_loop(), run.entry
+        if entry.state != ModelState.READY:
+            run.queue(self._ahead_of(run))
+        async with self._registry.lend(entry) as engine:
+            run.loaded()
+            run.prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
+            run.done = loop.create_future()
+            self._loop.send(Submit(entry.spec.id, run.prepared))
+            ended = await run.done
+            if not isinstance(ended.outcome, Done):
+                raise ended.outcome
+            result = await loop.run_in_executor(self._pool, engine.finish, ended.outcome.raw)
+        return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
+
+    def _ahead_of(self, run: Run) -> int:
+        """How many wait for the same model that would go before it, its own organization's turn not counted."""
+        others = (other for other in self._runs_of(run.entry) if other is not run and not other.is_seated)
+        return sum(other.task.priority >= run.task.priority for other in others)
+
+    def _runs_of(self, entry: Entry) -> list[Run]:
+        return [run for run in self._runs.values() if run.entry is entry]
+
+    # ---- the end of a task ----
+
+    def _interrupt(self, run: Run, error: FabricError) -> None:
+        """Ends a run early, whatever it is doing. Its seat is free before the next step."""
+        if run.is_over:
+            return
+        if run.done is not None and not run.done.done():
+            self._loop.send(Cancel(run.entry.spec.id, run.task.id))
+            self._leaving[run.task.id] += 1
+        self._end(run, error)
+        assert run.work is not None, "an accepted run without its work: this is a bug"
+        run.work.cancel()
+
+    def _end(self, run: Run, error: FabricError) -> None:
+        run.fail(error)
+        self._forget(run, error)
+
+    def _forget(self, run: Run, error: FabricError | None) -> None:
+        del self._runs[run.task.id]
+        self._meters[run.entry.spec.id].end(error)
+        if not run.is_seated:
+            self._permits[run.entry.spec.id].release()
+        if not self._runs:
+            self._empty.set()
+
+    # ---- what the device loop says ----
+
+    def on_reports(self, reports: Sequence[Report]) -> None:
+        for report in reports:
+            if isinstance(report, Stepped):
+                self._meters[report.model].step(report)
+            elif isinstance(report, Gone):
+                self._leaving[report.task_id] -= 1
+                self._leaving += Counter()  # keeps the positive ones
+            elif not self._leaving[report.task_id] and (run := self._runs.get(report.task_id)) is not None:
+                self._apply(run, report)
+
+    def _apply(self, run: Run, report: Entered | Seated | Output | Ended) -> None:
+        match report:
+            case Entered(_, position):
+                run.queue(position)
+            case Seated():
+                self._permits[run.entry.spec.id].release()
+                run.start(Started(self._node_id, run.entry.spec.id))
+            case Output(_, event):
+                run.output(event)
+            case Ended():
+                assert run.done is not None, "a task ended on the device before it was sent there: this is a bug"
+                run.done.set_result(report)
+            case _:
+                assert_never(report)
+
+    # ---- models ----
+
+    def models(self) -> Sequence[Model]:
+        return [entry.model for entry in self._registry.entries]
+
+    async def load(self, model: ModelId) -> Model:
+        """Returns when the model is ready. Raises ModelNotFound, LoadFailed or DoesNotFit."""
+        entry = self._registry.find(model)
+        await self._registry.loaded(entry)
+        return entry.model
+
+    async def unload(self, model: ModelId) -> Model:
+        """Returns when the memory is free. Raises ModelNotFound, or Conflict while the model has tasks."""
+        entry = self._registry.find(model)
+        await self._registry.unload(entry)
+        return entry.model
+
+    # ---- status ----
+
+    def status(self) -> NodeStatus:
+        pulses = [self._pulse(entry) for entry in self._registry.entries]
+        reason = unready_reason(pulses, self._stall_s, is_draining=self._is_draining)
+        return NodeStatus(
+            node_id=self._node_id,
+            device=self._describe(),
+            models=[pulse.status for pulse in pulses],
+            ready=not reason,
+            reason=reason,
+            draining=self._is_draining,
+            uptime_s=self._clock() - self._began_s,
+            version=self._version,
+        )
+
+    async def watch(self, interval_s: float) -> AsyncGenerator[NodeStatus, None]:
+        """The status now, then at every interval, and at once when a model changes its state."""
+        while True:
+            changed = self._changed
+            yield self.status()
+            try:
+                async with asyncio.timeout(interval_s):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+
+    def ring(self) -> None:
+        """Something changed that those who watch want to know at once."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _pulse(self, entry: Entry) -> Pulse:
+        runs, meter = self._runs_of(entry), self._meters[entry.spec.id]
+        steps_per_s, units_per_s = meter.rates()
+        on_device = [run.age_s - run.timings.load_s for run in runs if run.done is not None and not run.done.done()]
+        oldest_s = max(on_device, default=0.0)
+        status = ModelStatus(
+            model=entry.model,
+            waiting=sum(not run.is_seated for run in runs),
+            waiting_limit=entry.spec.waiting_limit,
+            running=sum(run.is_seated for run in runs),
+            last_batch=meter.last_batch,
+            max_batch=entry.engine.seats if entry.engine is not None else entry.spec.seats,
+            steps_per_s=steps_per_s,
+            units_per_s=units_per_s,
+            device_seconds=meter.device_seconds,
+            last_step_age_s=meter.last_step_age_s,
+            oldest_wait_s=max((run.age_s for run in runs if not run.is_seated), default=0.0),
+            succeeded=meter.succeeded,
+            failed=meter.failed,
+            cancelled=meter.cancelled,
+        )
+        idle_s = min(oldest_s, meter.last_step_age_s) if meter.last_step_s is not None else oldest_s
+        return Pulse(status, entry.spec.preload and not entry.was_ready, idle_s)
+
+    # ---- the end of the node ----
+
+    async def drain(self, timeout_s: float) -> int:
+        """Refuses new tasks, sends those without a seat away, lets the seated end; cancels what is left, and counts it."""
+        self._is_draining = True
+        self.ring()
+        for run in [run for run in self._runs.values() if not run.is_seated]:
+            self._interrupt(
+                run, Draining(f"node {self._node_id} is shutting down: send task {run.task.id!r} to another")
+            )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+        left = list(self._runs.values())
+        for run in left:
+            self._interrupt(run, Cancelled(f"task {run.task.id!r} was cancelled: node {self._node_id} shut down"))
+        return len(left)
+
+
+def _check(task: Task) -> None:
+    """Raises InputInvalid for what no engine looks at."""
+    if not task.id:
+        raise InputInvalid.at("id", "is empty: give the task an id")
+    if not 0 <= task.priority <= 100:
+        raise InputInvalid.at("priority", f"is {task.priority}: give 0 to 100")
+    if task.timeout_s is not None and not task.timeout_s > 0:
+        raise InputInvalid.at("timeout_s", f"is {task.timeout_s}: give a number of seconds above 0")
