@@ -241,7 +241,7 @@ def _served(snapshot: Snapshot) -> frozenset[ModelId]:
 
 
 def _offers(status: NodeStatus) -> tuple[Offer, ...]:
-    """What the node serves; a model that failed to load is not on offer."""
+    """What the node serves. A model that failed to load is among it: the node says why when it is asked, and tries again."""
     return tuple(
         Offer(
             model=model.model.id,
@@ -253,7 +253,6 @@ def _offers(status: NodeStatus) -> tuple[Offer, ...]:
             running=model.running,
         )
         for model in status.models
-        if model.model.state is not ModelState.FAILED
     )
 
 

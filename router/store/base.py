@@ -114,6 +114,10 @@ class Store(Protocol):
 
     async def last_position(self, organization_id: OrganizationId) -> int: ...
 
+    async def count_unfinished(self) -> Mapping[JobState, int]:
+        """How many jobs are pending and how many started; both keys always there."""
+        ...
+
     async def next_due(self) -> float | None:
         """When the next released or leased job becomes claimable; None when there is none."""
         ...

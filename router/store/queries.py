@@ -5,7 +5,7 @@ Select[Any]: what a row holds is not in its type.
 
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 
 from protos.types import OrganizationId
 from router.jobs import JobId, first_id_at
@@ -50,6 +50,12 @@ def due_lanes(now: float, limit: int) -> Select[Any]:
 
 def next_due() -> Select[Any]:
     return select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
+
+
+def count_unfinished() -> Select[Any]:
+    """Reads the indexes of what waits and what is held; ended jobs are in neither."""
+    unfinished = or_(_jobs.c.turn.is_not(None), _jobs.c.due_at.is_not(None))
+    return select(_jobs.c.state, func.count()).where(unfinished).group_by(_jobs.c.state)
 
 
 def events_of_job(job_id: JobId, after: int, limit: int) -> Select[Any]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, insert, inspect, select, update
 
 from protos.errors import Conflict, Internal, NotFound
 from protos.types import OrganizationId
-from router.jobs import EventKind, Job, JobEvent, JobId, Json
+from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
 from router.store import queries, tables
 from router.store.base import Ending, JobFilter, Lease
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
@@ -139,6 +139,10 @@ class SqlStore:
     async def last_position(self, organization_id: OrganizationId) -> int:
         rows = await self._read(queries.last_position(organization_id))
         return cast(int, rows[0].value) if rows else 0
+
+    async def count_unfinished(self) -> Mapping[JobState, int]:
+        counted = {JobState(state): count for state, count in await self._read(queries.count_unfinished())}
+        return {state: counted.get(state, 0) for state in (JobState.PENDING, JobState.STARTED)}
 
     async def next_due(self) -> float | None:
         return cast(float | None, (await self._read(queries.next_due()))[0][0])

@@ -1,0 +1,1 @@
+"""The HTTP edge: one file per resource, and the envelope, the gate and the streams that they share."""

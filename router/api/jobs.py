@@ -1,0 +1,130 @@
+"""/v1/jobs: create, list, get, usage, cancel.
+
+A job is refused before it is stored when it can be known never to run: a wrong field (router/tasks.py), or a model that
+no known place has (router/api/placement.py). What only the node can tell, such as a prompt longer than the context, takes
+its tokenizer: such a job is stored and fails with the node's own error. /v1/providers/execute answers both at once.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from ulid import ULID
+
+from protos.errors import InputInvalid, NotFound
+from protos.types import Modality, Tier
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
+from router.api.envelope import Success, success
+from router.api.job_shapes import JobBody, JobPage, JobShape, JobUsage
+from router.api.placement import check_servable, checked_request
+from router.jobs import Job, JobId, JobRequest, JobState
+from router.routing import RoutingRequest
+from router.store.base import JobFilter
+
+routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_REPEATED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": Success[JobShape], "description": "the idempotency key stands for this job already"}
+}
+
+
+@routes.post("", status_code=202, dependencies=[JSON_BODY], response_model=Success[JobShape], responses=_REPEATED)
+async def create_job(
+    request: Request,
+    body: JobBody,
+    parts: WithParts,
+    organization_id: WithOrganization,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> Response:
+    """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
+    asked = body.request(parts.settings, organization_id, idempotency_key)
+    _check(asked, parts)
+    made = Job(id=JobId(f"job_{ULID()}"), request=asked, state=JobState.PENDING, created_at=time.time())
+    job, is_new = await parts.store.create(made, parts.settings.waiting_limit)
+    if is_new:
+        parts.runner.wake()
+    return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})
+
+
+@routes.get("", response_model=Success[JobPage])
+async def list_jobs(
+    *,
+    request: Request,
+    parts: WithParts,
+    organization_id: WithOrganization,
+    status: JobState | None = None,
+    modality: Modality | None = None,
+    tier: Tier | None = None,
+    model: str | None = None,
+    since: Annotated[
+        datetime | None, Query(description="created at or after; ISO 8601, UTC if it does not say")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(description="of the page before")] = None,
+) -> Response:
+    """Newest first. Following the cursors shows each job once, also while new ones arrive."""
+    found = await parts.store.list_jobs(
+        JobFilter(
+            organization_id=organization_id,
+            status=status,
+            modality=modality,
+            tier=tier,
+            model=model,
+            since=_timestamp(since),
+            before=_before(cursor),
+            limit=limit + 1,  # one more tells whether there is another page
+        )
+    )
+    shown, has_more = found[:limit], len(found) > limit
+    page = JobPage(
+        jobs=[JobShape.of(job) for job in shown], has_more=has_more, cursor=shown[-1].id if has_more else None
+    )
+    return success(request, page)
+
+
+@routes.get("/{job_id}", response_model=Success[JobShape])
+async def get_job(request: Request, job_id: str, parts: WithParts) -> Response:
+    return success(request, JobShape.of(await existing(parts, job_id)))
+
+
+@routes.get("/{job_id}/usage", response_model=Success[JobUsage])
+async def get_job_usage(request: Request, job_id: str, parts: WithParts) -> Response:
+    return success(request, JobUsage.of(await existing(parts, job_id)))
+
+
+@routes.post("/{job_id}/cancel", response_model=Success[JobShape])
+async def cancel_job(request: Request, job_id: str, parts: WithParts) -> Response:
+    """Ends the job, also while it runs. 409 job_terminal when it has ended already."""
+    return success(request, JobShape.of(await parts.runner.cancel(JobId(job_id))))
+
+
+async def existing(parts: Parts, job_id: str) -> Job:
+    """Raises NotFound."""
+    job = await parts.store.get(JobId(job_id))
+    if job is None:
+        raise NotFound(f"there is no job {job_id[:80]!r}: GET /v1/jobs lists yours")
+    return job
+
+
+def _check(asked: JobRequest, parts: Parts) -> None:
+    """Raises InputInvalid, ModelNotFound, NeverServed."""
+    checked_request(asked.modality, asked.input, asked.params, parts.settings)
+    routing = RoutingRequest(modality=asked.modality, model=asked.model, tier=asked.tier, privacy=asked.privacy)
+    check_servable(routing, parts.providers.snapshots())
+
+
+def _timestamp(since: datetime | None) -> float | None:
+    if since is None:
+        return None
+    return (since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp()
+
+
+def _before(cursor: str | None) -> JobId | None:
+    if cursor is None:
+        return None
+    try:
+        ULID.from_str(cursor.removeprefix("job_"))
+    except ValueError:
+        raise InputInvalid.at("cursor", f"is {cursor[:80]!r}: use the cursor of the page before") from None
+    return JobId(cursor)

@@ -1,0 +1,145 @@
+"""The wiring of a router: Store -> Feed -> ProviderRegistry -> Runner, closed in reverse; and the HTTP server around it.
+
+Everything with a lifetime is made here and handed on. Not about routes (api/) nor the command line (cli.py).
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from node.lifeline import die_with_parent
+from providers.registry import ProviderRegistry, configured
+from router.api import direct, documentation, envelope, events, jobs, nodes, providers, system
+from router.api.context import Parts
+from router.api.gate import Gate
+from router.api.metrics import Metrics
+from router.events import Feed
+from router.jobs import JobEvent
+from router.retries import RetryPolicy
+from router.runner import Runner, RunnerSettings
+from router.settings import RouterSettings, bind
+from router.store.sql import SqlStore
+
+log = logging.getLogger(__name__)
+
+_FINISH_S: Final = 5  # for direct calls that still run when the router ends; jobs are durable and need none
+
+_ABOUT: Final = """Durable jobs on local models: `POST /v1/jobs`, then follow `GET /v1/jobs/{id}/events`.
+
+Every answer is `{data, meta}`, every error `{error: {code, message, details?}, meta, data: null}`.
+"""
+
+
+def build_app(settings: RouterSettings) -> FastAPI:
+    """The router's HTTP application. Its lifespan makes and closes the parts."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with running(settings, metrics) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="Fabric Node",
+        description=_ABOUT,
+        version=system.installed_version(),
+        lifespan=lifespan,
+        docs_url=None,  # the framework's own page loads from the internet
+        redoc_url=None,
+        redirect_slashes=False,  # an unknown path is an error in the envelope
+        responses=envelope.ERRORS,
+    )
+    for routes in (events.routes, jobs.routes, providers.routes, direct.routes, nodes.routes, system.routes):
+        app.include_router(routes)
+    documentation.install(app)
+    envelope.install(app)
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[Parts, None]:
+    """The parts of one router, started. Raises FabricError when one cannot start."""
+
+    def on_commit(stored: Sequence[JobEvent]) -> None:
+        feed.ring(stored)
+        metrics.count(stored)
+
+    def wake() -> None:
+        runner.wake()
+
+    store = SqlStore(settings.database_url, on_commit)
+    feed = Feed(store, settings.heartbeat_s)
+    registry = ProviderRegistry(configured(settings.nodes, wake))
+    runner = Runner(store, feed, registry, _runner_settings(settings), time.time)
+    async with AsyncExitStack() as stack:
+        await store.open()
+        stack.push_async_callback(store.close)
+        await registry.start()
+        stack.push_async_callback(registry.close)
+        runner.start()
+        stack.push_async_callback(runner.close)
+        yield Parts(
+            settings=settings,
+            store=store,
+            feed=feed,
+            providers=registry,
+            runner=runner,
+            metrics=metrics,
+            closing=asyncio.Event(),
+            started_at=time.monotonic(),
+        )
+
+
+def _runner_settings(settings: RouterSettings) -> RunnerSettings:
+    return RunnerSettings(lease_s=settings.lease_s, retries=RetryPolicy(max_attempts=settings.max_attempts))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, ended by `stop` alone: its own signal handling would end the process before the parts close."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=_FINISH_S)
+        )
+        self._app = app
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """The first time streams end and calls finish; the second time everything is cut."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._app.state.parts.closing.set()
+
+
+async def serve(settings: RouterSettings, listener: socket.socket) -> None:
+    """Answers on `listener` until SIGINT or SIGTERM; the second one cuts what still runs."""
+    app = build_app(settings)
+    # Not uvicorn's lifespan: it would log a part that cannot start and exit, where the caller tells it in one line.
+    async with app.router.lifespan_context(app):
+        server = Server(app)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+        log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+        await server.serve([listener])
+
+
+def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -> None:
+    """The process of a router. Raises FabricError when it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s router: %(message)s")
+    if exit_with_parent:
+        die_with_parent()
+    with bind(settings) as listener:
+        asyncio.run(serve(settings, listener))
