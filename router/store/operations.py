@@ -171,7 +171,7 @@ class Release:
         is_due = self.not_before <= group.now
         row = replace(row, lease_token=None, turn=FRONT if is_due else None, due_at=None if is_due else self.not_before)
         if self.cause is None:
-            group.put(row)
+            group.put(replace(row, attempts=self.lease.job.attempts))
         else:
             group.put_with_event(row, EventKind.RETRYING, _retrying(row, self.cause, self.not_before))
 

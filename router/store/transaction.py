@@ -24,51 +24,51 @@ REQUEUED_AT_ONCE: Final = 500  # jobs that one claim takes back; a claim after i
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
 _STANDING: Final = tuple(column.name for column in fields(Standing))
 
-_standing_rows = select(*(_jobs.c[name] for name in _STANDING)).where(_jobs.c.id.in_(bindparam("ids", expanding=True)))
-_due_rows = (
+STANDINGS = select(*(_jobs.c[name] for name in _STANDING)).where(_jobs.c.id.in_(bindparam("ids", expanding=True)))
+DUE = (
     select(*(_jobs.c[name] for name in _STANDING))
     .where(_jobs.c.due_at <= bindparam("now"))
     .order_by(_jobs.c.due_at)
     .limit(REQUEUED_AT_ONCE)
 )
-_original = select(_jobs).where(
+ORIGINAL = select(_jobs).where(
     _jobs.c.organization_id == bindparam("organization_id"), _jobs.c.idempotency_key == bindparam("key")
 )
-_counter_rows = select(_counters).where(_counters.c.name.in_(bindparam("names", expanding=True)))
-_lowest_turn = select(func.min(_jobs.c.turn)).where(
+COUNTERS = select(_counters).where(_counters.c.name.in_(bindparam("names", expanding=True)))
+LOWEST_TURN = select(func.min(_jobs.c.turn)).where(
     _jobs.c.lane == bindparam("lane"), _jobs.c.priority == bindparam("priority"), _jobs.c.turn > FRONT
 )
-_highest_turn = select(func.max(_jobs.c.turn)).where(
+HIGHEST_TURN = select(func.max(_jobs.c.turn)).where(
     _jobs.c.lane == bindparam("lane"),
     _jobs.c.priority == bindparam("priority"),
     _jobs.c.organization_id == bindparam("organization_id"),
     _jobs.c.turn.is_not(None),
 )
-_next_in_lane = (
+NEXT_IN_LANE = (
     select(_jobs)
     .where(_jobs.c.lane == bindparam("lane"), _jobs.c.turn.is_not(None))
     .order_by(_jobs.c.priority.desc(), _jobs.c.turn, _jobs.c.id)
     .limit(bindparam("room"))
 )
 
-_insert_job = insert(_jobs)
-_insert_event = insert(_events)
-_insert_counter = insert(_counters)
+INSERT_JOB = insert(_jobs)
+INSERT_EVENT = insert(_events)
+INSERT_COUNTER = insert(_counters)
 _MOVING: Final = tuple(name for name in _STANDING if name not in ("id", "organization_id", "lane", "priority"))
-_update_standing = (
+UPDATE_STANDING = (
     update(_jobs).where(_jobs.c.id == bindparam("key")).values({name: bindparam(name) for name in _MOVING})
 )
-_update_ending = (
+UPDATE_ENDING = (
     update(_jobs)
     .where(_jobs.c.id == bindparam("key"))
     .values({name: bindparam(name) for name in ("output", "error", "usage")})
 )
-_update_claimed = (
+UPDATE_CLAIMED = (
     update(_jobs)
     .where(_jobs.c.id == bindparam("key"))
     .values(turn=None, due_at=bindparam("due_at"), lease_token=bindparam("lease_token"))
 )
-_update_counter = update(_counters).where(_counters.c.name == bindparam("key")).values(value=bindparam("value"))
+UPDATE_COUNTER = update(_counters).where(_counters.c.name == bindparam("key")).values(value=bindparam("value"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _standings(connection: Connection, ids: Iterable[JobId]) -> dict[JobId, Stan
     wanted = list(ids)
     if not wanted:
         return {}
-    return {row.id: _standing(row) for row in connection.execute(_standing_rows, {"ids": wanted})}
+    return {row.id: _standing(row) for row in connection.execute(STANDINGS, {"ids": wanted})}
 
 
 def _standing(row: Any) -> Standing:  # Any: a row of the standing columns
@@ -145,7 +145,7 @@ def _originals(connection: Connection, creates: Sequence[Create]) -> dict[Idempo
     keys = {(request.organization_id, request.idempotency_key) for request in requests if request.idempotency_key}
     originals = {}
     for organization_id, key in keys:
-        row = connection.execute(_original, {"organization_id": organization_id, "key": key}).one_or_none()
+        row = connection.execute(ORIGINAL, {"organization_id": organization_id, "key": key}).one_or_none()
         if row is not None:
             originals[(str(organization_id), key)] = job_from(row)
     return originals
@@ -153,19 +153,19 @@ def _originals(connection: Connection, creates: Sequence[Create]) -> dict[Idempo
 
 def _counters_of(connection: Connection, organizations: Iterable[str]) -> dict[str, int]:
     names = [PENDING, *(position_counter(organization_id) for organization_id in organizations)]
-    return {row.name: row.value for row in connection.execute(_counter_rows, {"names": names})}
+    return {row.name: row.value for row in connection.execute(COUNTERS, {"names": names})}
 
 
 def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
     requests = [create.job.request for create in creates]
     turns = Turns({}, {})
     for lane, priority in {(request.lane, request.priority) for request in requests}:
-        lowest = connection.scalar(_lowest_turn, {"lane": lane, "priority": priority})
+        lowest = connection.scalar(LOWEST_TURN, {"lane": lane, "priority": priority})
         if lowest is not None:
             turns.passed[(lane, priority)] = lowest
     for lane, priority, organization_id in {(r.lane, r.priority, r.organization_id) for r in requests}:
         place = {"lane": lane, "priority": priority, "organization_id": organization_id}
-        highest = connection.scalar(_highest_turn, place)
+        highest = connection.scalar(HIGHEST_TURN, place)
         if highest is not None:
             turns.last[(lane, priority, organization_id)] = highest
     return turns
@@ -177,26 +177,26 @@ def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
 def _write(connection: Connection, group: Group) -> None:
     if group.created:
         rows = [{**columns, **_columns_of(group.rows[columns["id"]])} for columns in group.created]
-        connection.execute(_insert_job, rows)
+        connection.execute(INSERT_JOB, rows)
     created = {columns["id"] for columns in group.created}
     moved = [{"key": row.id, **_moving(row)} for row in group.changed.values() if row.id not in created]
     if moved:
-        connection.execute(_update_standing, moved)
+        connection.execute(UPDATE_STANDING, moved)
     if group.endings:
-        connection.execute(_update_ending, group.endings)
+        connection.execute(UPDATE_ENDING, group.endings)
     if group.events:
-        connection.execute(_insert_event, [event_columns(event) for event in group.events])
+        connection.execute(INSERT_EVENT, [event_columns(event) for event in group.events])
         _write_counters(connection, group.counters)
 
 
 def _write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
-    known = {row.name for row in connection.execute(_counter_rows, {"names": list(counters)})}
+    known = {row.name for row in connection.execute(COUNTERS, {"names": list(counters)})}
     old = [{"key": name, "value": value} for name, value in counters.items() if name in known]
     new = [{"name": name, "value": value} for name, value in counters.items() if name not in known]
     if old:
-        connection.execute(_update_counter, old)
+        connection.execute(UPDATE_COUNTER, old)
     if new:
-        connection.execute(_insert_counter, new)
+        connection.execute(INSERT_COUNTER, new)
 
 
 def _columns_of(row: Standing) -> dict[str, object]:
@@ -214,7 +214,7 @@ def _moving(row: Standing) -> dict[str, object]:
 
 def _requeue_due(connection: Connection, now: float) -> list[JobEvent]:
     """Puts back into the queue what has waited long enough, and what a lease that ran out held."""
-    due = {row.id: _standing(row) for row in connection.execute(_due_rows, {"now": now})}
+    due = {row.id: _standing(row) for row in connection.execute(DUE, {"now": now})}
     if not due:
         return []
     counters = _counters_of(connection, {row.organization_id for row in due.values()})
@@ -230,12 +230,12 @@ def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
         job_from(row)
         for lane, room in claim.room.items()
         if room > 0
-        for row in connection.execute(_next_in_lane, {"lane": lane, "room": room})
+        for row in connection.execute(NEXT_IN_LANE, {"lane": lane, "room": room})
     ]
     leases = [Lease(job, secrets.token_hex(8), now + claim.lease_s) for job in jobs]
     if leases:
         connection.execute(
-            _update_claimed,
+            UPDATE_CLAIMED,
             [{"key": lease.job.id, "due_at": lease.expires_at, "lease_token": lease.token} for lease in leases],
         )
     return leases

@@ -1,0 +1,392 @@
+"""What every store does, whatever it is made of. A further database is a further line in STORES."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+from scripted import LANE, ORGANIZATION, ManualClock, a_job
+
+from protos.errors import IdempotencyKeyReused, InvalidRequest, JobTerminal, NotFound, Overloaded
+from protos.types import Modality, OrganizationId, Tier, Usage
+from router.jobs import EventKind, Job, JobEvent, JobId, JobState
+from router.store.base import Ending, JobFilter, Lease, LeaseLost, Store
+from router.store.sql import SqlStore
+
+STORES: Final[dict[str, Callable[[Path], str]]] = {
+    "sqlite-file": lambda folder: f"sqlite:///{folder}/jobs.db",
+    "sqlite-memory": lambda _folder: "sqlite://",
+}
+LEASE_S = 10.0
+DONE = Ending(state=JobState.COMPLETED, output={"text": "7"}, usage=Usage(output_tokens=1))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def committed() -> list[JobEvent]:
+    return []
+
+
+@pytest.fixture(params=STORES)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock, committed: list[JobEvent]
+) -> AsyncIterator[Store]:
+    store = SqlStore(STORES[request.param](tmp_path), committed.extend, clock)
+    async with asyncio.timeout(60):
+        await store.open()
+        yield store
+        await store.close()
+
+
+async def create(store: Store, **changes: object) -> Job:
+    job, _ = await store.create(a_job(**changes), 1000)
+    return job
+
+
+async def claim(store: Store, count: int = 1, lane: str = LANE) -> Sequence[Lease]:
+    return await store.claim({lane: count}, LEASE_S)
+
+
+async def claim_one(store: Store) -> Lease:
+    (lease,) = await claim(store)
+    return lease
+
+
+async def start(store: Store, lease: Lease) -> Job:
+    return await store.start(lease, "node", "node-1", "parrot")
+
+
+async def kinds(store: Store, job_id: JobId) -> list[EventKind]:
+    return [event.kind for event in await store.events_of_job(job_id, 0, 100)]
+
+
+# ---- create, get, list ----
+
+
+async def test_a_created_job_is_read_back_as_it_was(store: Store) -> None:
+    job = await create(
+        store,
+        params={"temperature": 0.5},
+        tier=Tier.BASIC,
+        model="parrot",
+        metadata={"who": "ü \ud800 me"},
+        timeout_s=3.5,
+        deadline_s=9.0,
+        max_cost_usd=0.25,
+        privacy="local_only",
+        webhook_url="https://example.org/hook",
+    )
+    assert await store.get(job.id) == job
+
+
+async def test_an_unknown_id_is_none(store: Store) -> None:
+    assert await store.get(JobId("job_nobody")) is None
+
+
+async def test_a_repeated_idempotency_key_gets_the_original(store: Store) -> None:
+    first = await create(store, idempotency_key="k", payload_hash="h")
+    again, is_new = await store.create(a_job(idempotency_key="k", payload_hash="h"), 1000)
+    assert (again, is_new) == (first, False)
+    assert len(await store.list_jobs(JobFilter(organization_id=ORGANIZATION))) == 1
+
+
+async def test_an_idempotency_key_with_another_payload_is_refused(store: Store) -> None:
+    await create(store, idempotency_key="k", payload_hash="h")
+    with pytest.raises(IdempotencyKeyReused, match="'k'"):
+        await create(store, idempotency_key="k", payload_hash="other")
+
+
+async def test_an_idempotency_key_is_one_organizations_own(store: Store) -> None:
+    await create(store, idempotency_key="k", payload_hash="h")
+    _, is_new = await store.create(
+        a_job(idempotency_key="k", payload_hash="x", organization_id=OrganizationId("org-2")), 1000
+    )
+    assert is_new
+
+
+async def test_one_key_created_many_times_at_once_is_one_job(store: Store) -> None:
+    created = await asyncio.gather(
+        *(store.create(a_job(idempotency_key="k", payload_hash="h"), 1000) for _ in range(20))
+    )
+    assert len({job.id for job, _ in created}) == 1
+    assert sum(is_new for _, is_new in created) == 1
+
+
+async def test_the_waiting_limit_refuses_the_next_job(store: Store) -> None:
+    await asyncio.gather(*(store.create(a_job(), 3) for _ in range(3)))
+    with pytest.raises(Overloaded, match="3 jobs are waiting, the limit is 3") as refused:
+        await store.create(a_job(), 3)
+    assert refused.value.retry_after_s
+
+
+async def test_a_job_that_started_waits_no_more(store: Store) -> None:
+    await store.create(a_job(), 1)
+    await start(store, await claim_one(store))
+    _, is_new = await store.create(a_job(), 1)
+    assert is_new
+
+
+async def test_a_bad_operation_does_not_harm_the_others_of_its_group(store: Store) -> None:
+    await create(store, idempotency_key="k", payload_hash="h")
+    results = await asyncio.gather(
+        store.create(a_job(), 1000),
+        store.create(a_job(idempotency_key="k", payload_hash="other"), 1000),
+        store.create(a_job(model="surrogate \ud800"), 1000),  # no database stores it
+        store.create(a_job(), 1000),
+        store.cancel(JobId("job_nobody")),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, Exception) for result in results] == [False, True, True, False, True]
+    assert len(await store.list_jobs(JobFilter(organization_id=ORGANIZATION))) == 3
+
+
+async def test_a_number_that_json_lacks_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidRequest, match="finite"):
+        await create(store, metadata={"x": float("nan")})
+
+
+async def test_the_list_is_newest_first_and_pages_without_gap_while_jobs_arrive(store: Store) -> None:
+    jobs = [await create(store) for _ in range(5)]
+    first = await store.list_jobs(JobFilter(organization_id=ORGANIZATION, limit=2))
+    await create(store)
+    second = await store.list_jobs(JobFilter(organization_id=ORGANIZATION, limit=9, before=first[-1].id))
+    assert [job.id for job in [*first, *second]] == [job.id for job in reversed(jobs)]
+
+
+async def test_the_list_filters(store: Store) -> None:
+    text = await create(store, model="parrot", tier=Tier.BASIC)
+    picture = await create(store, modality=Modality.IMAGE, input={"prompt": "a cat"})
+    await create(store, organization_id=OrganizationId("org-2"))
+    await store.cancel(text.id)
+
+    async def ids(**filters: object) -> list[JobId]:
+        wanted = JobFilter(organization_id=ORGANIZATION, **filters)  # type: ignore[arg-type]  # one of many types
+        return [job.id for job in await store.list_jobs(wanted)]
+
+    assert await ids(status=JobState.CANCELLED) == [text.id]
+    assert await ids(modality=Modality.IMAGE) == [picture.id]
+    assert await ids(tier="basic") == [text.id]
+    assert await ids(model="parrot") == [text.id]
+    assert await ids(since=picture.created_at) == [picture.id]
+    assert await ids(status=JobState.PENDING, modality=Modality.TEXT) == []
+
+
+# ---- the queue ----
+
+
+async def test_a_claim_takes_no_more_than_there_is_room_for(store: Store) -> None:
+    for _ in range(3):
+        await create(store)
+    await create(store, model="other")
+    assert len(await claim(store, 2)) == 2
+    assert len(await claim(store, 9)) == 1
+    assert len(await claim(store, 9, "other")) == 1
+    assert await claim(store, 9) == []
+
+
+async def test_higher_priority_is_claimed_first_then_arrival(store: Store) -> None:
+    low, first, second, high = [await create(store, priority=priority) for priority in (0, 50, 50, 100)]
+    assert [lease.job.id for lease in await claim(store, 9)] == [high.id, first.id, second.id, low.id]
+
+
+async def test_organizations_alternate_however_much_one_of_them_sent(store: Store) -> None:
+    for _ in range(6):
+        await create(store, organization_id=OrganizationId("many"))
+    await claim(store, 3)
+    for _ in range(2):
+        await create(store, organization_id=OrganizationId("few"))
+    order = [lease.job.request.organization_id for lease in await claim(store, 9)]
+    assert order == ["many", "few", "many", "few", "many"]
+
+
+async def test_waiting_lanes_names_each_lane_once(store: Store) -> None:
+    for model in ("b", "a", None, "a"):
+        await create(store, model=model)
+    assert await store.waiting_lanes(10) == ["a", "b", LANE]
+    await claim(store, 9, "a")
+    assert await store.waiting_lanes(10) == ["b", LANE]
+
+
+async def test_concurrent_claims_never_share_a_job(store: Store) -> None:
+    for _ in range(20):
+        await create(store)
+    claims = await asyncio.gather(*(claim(store, 3) for _ in range(10)))
+    ids = [lease.job.id for leases in claims for lease in leases]
+    assert len(ids) == len(set(ids)) == 20
+
+
+async def test_an_expired_lease_is_adopted_and_the_old_one_counts_no_more(store: Store, clock: ManualClock) -> None:
+    await create(store)
+    old = await claim_one(store)
+    await start(store, old)
+    assert await claim(store) == []
+    clock.now += LEASE_S
+    new = await claim_one(store)
+    assert (new.job.id, new.job.state, new.job.attempts) == (old.job.id, JobState.STARTED, 1)
+    assert await store.finish(old, DONE) is None
+    with pytest.raises(LeaseLost):
+        await start(store, old)
+    with pytest.raises(LeaseLost):
+        await store.append(old, EventKind.PROGRESS, {"progress": 0.5})
+    assert await store.finish(new, DONE) is not None
+    assert await kinds(store, new.job.id) == [
+        EventKind.CREATED,
+        EventKind.STARTED,
+        EventKind.RETRYING,
+        EventKind.COMPLETED,
+    ]
+
+
+async def test_a_renewed_lease_stays(store: Store, clock: ManualClock) -> None:
+    await create(store)
+    await create(store)
+    kept, lost = await claim(store, 2)
+    await store.cancel(lost.job.id)
+    clock.now += LEASE_S - 1
+    assert await store.renew([kept, lost], LEASE_S) == [lost.job.id]
+    clock.now += LEASE_S - 1
+    assert await claim(store) == []
+
+
+async def test_a_released_job_comes_back_when_it_is_due_before_those_that_wait(
+    store: Store, clock: ManualClock
+) -> None:
+    job = await create(store)
+    lease = await claim_one(store)
+    await create(store)
+    await store.release(lease, clock.now + 5, {"code": "node_unavailable", "message": "gone"})
+    assert await store.next_due() == clock.now + 5
+    assert (await claim_one(store)).job.id != job.id
+    clock.now += 5
+    assert await store.waiting_lanes(10) == [LANE]
+    assert (await claim_one(store)).job.id == job.id
+    assert (await kinds(store, job.id))[-1] is EventKind.RETRYING
+
+
+async def test_a_release_without_a_cause_counts_no_attempt_and_tells_no_event(store: Store, clock: ManualClock) -> None:
+    job = await create(store)
+    lease = await claim_one(store)
+    await start(store, lease)
+    await store.release(lease, clock.now, None)
+    again = await claim_one(store)
+    assert (again.job.state, again.job.attempts) == (JobState.STARTED, 0)
+    assert await kinds(store, job.id) == [EventKind.CREATED, EventKind.STARTED]
+
+
+async def test_next_due_is_none_when_nothing_is_held(store: Store) -> None:
+    await create(store)
+    assert await store.next_due() is None
+
+
+# ---- a job's life ----
+
+
+async def test_a_job_runs_to_its_end(store: Store, clock: ManualClock) -> None:
+    job = await create(store)
+    lease = await claim_one(store)
+    started = await start(store, lease)
+    assert (started.state, started.attempts, started.started_at) == (JobState.STARTED, 1, clock.now)
+    await store.append(lease, EventKind.PROGRESS, {"progress": 0.5, "step": 1, "steps": 2})
+    halfway = await store.get(job.id)
+    assert halfway is not None
+    assert halfway.progress == 0.5
+    ended = await store.finish(lease, DONE)
+    assert ended == await store.get(job.id)
+    assert ended is not None
+    assert (ended.state, ended.output, ended.usage) == (JobState.COMPLETED, DONE.output, DONE.usage)
+    assert (ended.provider_id, ended.node_id, ended.model, ended.progress) == ("node", "node-1", "parrot", 1.0)
+    assert await store.next_due() is None
+
+
+async def test_a_second_attempt_counts_but_starts_no_second_time(store: Store, clock: ManualClock) -> None:
+    job = await create(store)
+    first = await claim_one(store)
+    await start(store, first)
+    await store.release(first, clock.now, {"code": "node_unavailable", "message": "gone"})
+    second = await claim_one(store)
+    assert (await start(store, second)).attempts == 2
+    assert await kinds(store, job.id) == [EventKind.CREATED, EventKind.STARTED, EventKind.RETRYING]
+
+
+async def test_a_pending_job_can_fail(store: Store) -> None:
+    await create(store)
+    error = {"code": "model_not_found", "message": "no"}
+    ended = await store.finish(await claim_one(store), Ending(state=JobState.FAILED, error=error))
+    assert ended is not None
+    assert (ended.state, ended.error) == (JobState.FAILED, error)
+
+
+async def test_of_two_ends_the_first_counts(store: Store) -> None:
+    job = await create(store)
+    lease = await claim_one(store)
+    await start(store, lease)
+    await store.cancel(job.id)
+    assert await store.finish(lease, DONE) is None
+    ended = await store.get(job.id)
+    assert ended is not None
+    assert (ended.state, ended.output) == (JobState.CANCELLED, None)
+
+
+async def test_finish_and_cancel_at_once_end_a_job_exactly_once(store: Store) -> None:
+    for _ in range(20):
+        await create(store)
+    leases = await claim(store, 20)
+    for lease in leases:
+        await start(store, lease)
+    writes = [write for lease in leases for write in (store.finish(lease, DONE), store.cancel(lease.job.id))]
+    await asyncio.gather(*writes, return_exceptions=True)
+    for lease in leases:
+        assert sum(event.is_terminal for event in await store.events_of_job(lease.job.id, 0, 100)) == 1
+
+
+async def test_a_pending_job_is_cancelled_and_never_claimed(store: Store) -> None:
+    job = await create(store)
+    assert (await store.cancel(job.id)).state is JobState.CANCELLED
+    assert await claim(store) == []
+    with pytest.raises(JobTerminal, match="already been cancelled"):
+        await store.cancel(job.id)
+
+
+async def test_cancel_of_nobody_is_not_found(store: Store) -> None:
+    with pytest.raises(NotFound, match="job_nobody"):
+        await store.cancel(JobId("job_nobody"))
+
+
+# ---- events ----
+
+
+async def test_events_count_per_job_and_per_organization(store: Store, committed: list[JobEvent]) -> None:
+    other = OrganizationId("org-2")
+    first, second = await create(store), await create(store)
+    await create(store, organization_id=other)
+    await store.cancel(first.id)
+    events = await store.events_of_organization(ORGANIZATION, 0, 100)
+    assert [(event.job_id, event.seq, event.position) for event in events] == [
+        (first.id, 1, 1),
+        (second.id, 1, 2),
+        (first.id, 2, 3),
+    ]
+    assert await store.last_position(ORGANIZATION) == 3
+    assert await store.last_position(other) == 1
+    assert await store.last_position(OrganizationId("nobody")) == 0
+    assert [event for event in committed if event.organization_id == ORGANIZATION] == list(events)
+
+
+async def test_events_are_read_after_a_cursor_and_by_page(store: Store) -> None:
+    job = await create(store)
+    lease = await claim_one(store)
+    for step in range(4):
+        await store.append(lease, EventKind.PROGRESS, {"progress": step / 4})
+    assert [event.seq for event in await store.events_of_job(job.id, 1, 2)] == [2, 3]
+    assert [event.position for event in await store.events_of_organization(ORGANIZATION, 3, 9)] == [4, 5]
+
+
+async def test_many_writers_leave_no_gap_in_the_positions(store: Store) -> None:
+    await asyncio.gather(*(create(store) for _ in range(100)))
+    events = await store.events_of_organization(ORGANIZATION, 0, 1000)
+    assert [event.position for event in events] == list(range(1, 101))
