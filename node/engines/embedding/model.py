@@ -103,13 +103,13 @@ def prove(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
         module.set_attn_implementation(INTERFACE)
         candidates = [EmbeddingModel(module, recipe, first) for first in (0, padding + 1)]
         errors = [_error(name, model, cases, torch.cat(expected)) for model in candidates]
-    best = min(range(len(candidates)), key=errors.__getitem__)
-    if not errors[best] <= bound:
-        raise LoadFailed(
-            f"{name} ({type(module).__name__}) cannot run packed: its hidden states differ from its own attention's by "
-            f"{errors[best]:.2g} of their size, at most {bound:g} is rounding; use another model"
-        )
-    return candidates[best]
+    for model, error in zip(candidates, errors, strict=True):
+        if error <= bound:
+            return model
+    raise LoadFailed(
+        f"{name} ({type(module).__name__}) cannot run packed: its hidden states differ from its own attention's by "
+        f"{min(errors):.2g} of their size, at most {bound:g} is rounding; use another model"
+    )
 
 
 def release(model: EmbeddingModel) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 
 from node.engine import DeviceSpec, Done, Engine, Failed, ModelSpec, Prepared
 from protos.errors import FabricError
-from protos.types import Modality, ModelId, Task, TaskId, TaskResult, TextDelta, TextRequest, Usage
+from protos.types import Modality, ModelId, Progress, Task, TaskId, TaskResult, TextDelta, TextRequest, Usage
 
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 TEMPLATE = "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
@@ -88,6 +88,7 @@ class Desk:
         self.done: dict[str, TaskResult] = {}
         self.usage: dict[str, Usage] = {}
         self.failed: dict[str, FabricError] = {}
+        self.progress: dict[str, list[float]] = {}
         self.sizes: list[int] = []
 
     def prepare(self, name: str, request: Any) -> Prepared:  # Any: one of the request types
@@ -106,6 +107,8 @@ class Desk:
                 case Done(raw, usage):
                     self.done[task_id] = self.engine.finish(raw)
                     self.usage[task_id] = usage
+                case Progress(fraction):
+                    self.progress.setdefault(task_id, []).append(fraction)
                 case Failed(error):
                     self.failed[task_id] = error
         return dict(step.work)
@@ -133,6 +136,11 @@ def desk(_llama_engine: Engine) -> Iterator[Desk]:
     desk = Desk(_llama_engine)
     yield desk
     assert desk.engine.seated == 0, "the test left a task seated"
+
+
+@pytest.fixture(scope="session")
+def desk_type() -> type[Desk]:
+    return Desk
 
 
 @pytest.fixture(name="greedy", scope="session")
