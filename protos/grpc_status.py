@@ -43,7 +43,8 @@ def to_status(error: FabricError) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.RpcError, peer: str) -> FabricError:
     """The error that the peer raised, or what a broken connection means. `peer` names the other side in messages."""
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    # AioRpcError answers as a grpc.Call does without being one.
+    status = rpc_status.from_call(error) if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     if status is not None and (rebuilt := _from_status(status)) is not None:
         return rebuilt
     code, text = error.code(), error.details()

@@ -6,7 +6,7 @@ Watches the node's status; a node that is silent is unavailable, and its running
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
@@ -35,8 +35,9 @@ from protos.types import (
 )
 from providers.base import Health, Offer, Snapshot
 
-SILENCE_S: Final = 3.0  # gRPC keepalive does not notice a stopped process; statuses come twice a second
-_STATUS_INTERVAL_S: Final = 0.5
+SILENCE_S: Final = 3.0  # gRPC keepalive does not notice a stopped process
+_STATUSES: Final = 6  # that fit into the silence: one that comes late is not yet a silence
+_MESSAGE_BYTES: Final = 16 << 20  # as the node's own bound; blobs travel in chunks
 _CALL_TIMEOUT_S: Final = 10.0  # of the calls that run nothing: cancel, estimate, unload
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0)  # before the next try to watch; the last one repeats
 
@@ -45,6 +46,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
 )
 
 
@@ -98,7 +100,7 @@ class NodeProvider:
             tries += 1
 
     async def _statuses(self) -> AsyncIterator[NodeStatus]:
-        call = self._stub.WatchStatus(pb.StatusRequest(interval_s=_STATUS_INTERVAL_S))
+        call = self._stub.WatchStatus(pb.StatusRequest(interval_s=self._silence_s / _STATUSES))
         try:
             while True:
                 async with asyncio.timeout(self._silence_s):
@@ -156,12 +158,8 @@ class NodeProvider:
             call.cancel()  # nothing when it has ended; else the node cancels the task, as nobody listens any more
 
     async def cancel(self, task_id: TaskId) -> None:
-        with self._errors():
-            try:
-                await self._stub.Cancel(pb.CancelRequest(task_id=task_id), timeout=_CALL_TIMEOUT_S)
-            except grpc.aio.AioRpcError as error:
-                if not isinstance(from_rpc_error(error, self.target), NotFound):
-                    raise
+        with suppress(NotFound), self._errors():
+            await self._stub.Cancel(pb.CancelRequest(task_id=task_id), timeout=_CALL_TIMEOUT_S)
 
     async def estimate(self, task: Task) -> Estimate:
         self._require()

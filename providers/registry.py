@@ -41,8 +41,8 @@ class ProviderRegistry:
         """Starts each; when one fails, those before it are closed again."""
         async with AsyncExitStack() as stack:
             for provider in self._providers.values():
-                stack.push_async_callback(provider.close)
                 await provider.start()
+                stack.push_async_callback(provider.close)
             self._started = stack.pop_all()
 
     async def close(self) -> None:

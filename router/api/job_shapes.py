@@ -134,7 +134,7 @@ class JobShape(BaseModel):
             status=job.state,
             modality=request.modality,
             tier=request.tier,
-            model=job.model or request.model,
+            model=job.model,
             provider_id=job.provider_id,
             node_id=job.node_id,
             input=request.input,
@@ -179,7 +179,7 @@ class JobUsage(BaseModel):
         return cls(
             job_id=job.id,
             provider_id=job.provider_id,
-            model=job.model or job.request.model,
+            model=job.model,
             **usage_json(job.usage or Usage()),
             **LOCAL_COST,
         )

@@ -18,7 +18,7 @@ from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
 from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape, JobUsage
 from router.api.placement import check_servable, checked_request
-from router.jobs import Job, JobId, JobRequest, JobState
+from router.jobs import Job, JobId, JobRequest, JobState, new_job
 from router.routing import RoutingRequest
 from router.store.base import JobFilter
 
@@ -40,8 +40,7 @@ async def create_job(
     """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
     asked = body.request(parts.settings, organization_id, idempotency_key)
     _check(asked, parts)
-    made = Job(id=JobId(f"job_{ULID()}"), request=asked, state=JobState.PENDING, created_at=time.time())
-    job, is_new = await parts.store.create(made, parts.settings.waiting_limit)
+    job, is_new = await parts.store.create(new_job(asked, time.time()), parts.settings.waiting_limit)
     if is_new:
         parts.runner.wake()
     return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})

@@ -1,0 +1,217 @@
+"""What every provider does: echo in this process, and a node behind a real socket."""
+
+import asyncio
+import math
+import struct
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from edge import BOUND_S, fake_node
+
+from protos.errors import Code, FabricError
+from protos.types import (
+    AudioRequest,
+    AudioResult,
+    Blob,
+    EmbeddingRequest,
+    EmbeddingResult,
+    Finished,
+    ImageRequest,
+    ImageResult,
+    Message,
+    Modality,
+    ModelId,
+    ProviderId,
+    Queued,
+    Started,
+    Task,
+    TaskEvent,
+    TaskId,
+    TaskRequest,
+    TextDelta,
+    TextRequest,
+    TextResult,
+)
+from providers.base import Provider
+from providers.echo import Echo
+from providers.node import NodeProvider
+
+WORDS = "one two three four five"
+REQUESTS: dict[Modality, TaskRequest] = {
+    Modality.TEXT: TextRequest(prompt=WORDS),
+    Modality.EMBEDDING: EmbeddingRequest(texts=("a", "b", "a")),
+    Modality.IMAGE: ImageRequest(prompt="red", width=32, height=16, n=2),
+    Modality.AUDIO: AudioRequest(audio=Blob(b"\0" * 64_000, "audio/wav")),
+}
+_ids = count()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A provider, ready, and the model that serves each modality there."""
+
+    provider: Provider
+    models: dict[Modality, ModelId]
+
+    def task(self, request: TaskRequest) -> Task:
+        task = Task(id=TaskId(f"task-{next(_ids)}"), request=request)
+        return replace(task, model=self.models[task.modality])
+
+
+@pytest_asyncio.fixture(params=["echo", "node"])
+async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
+    if request.param == "echo":
+        yield Case(Echo(), dict.fromkeys(Modality, ModelId("echo")))
+        return
+    async with fake_node(tmp_path) as node:
+        changed = asyncio.Event()
+        provider = NodeProvider(ProviderId("node"), node.target, changed.set)
+        await provider.start()
+        try:
+            async with asyncio.timeout(BOUND_S):
+                while provider.snapshot().health.status != "healthy":
+                    await changed.wait()
+                    changed.clear()
+            yield Case(provider, {modality: ModelId(f"fake-{modality}") for modality in Modality})
+        finally:
+            await provider.close()
+
+
+async def run(case: Case, task: Task) -> list[TaskEvent]:
+    async with asyncio.timeout(BOUND_S):
+        return [event async for event in case.provider.run(task)]
+
+
+async def result(case: Case, request: TaskRequest) -> Finished:
+    last = (await run(case, case.task(request)))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+async def refusal(case: Case, task: Task) -> FabricError:
+    with pytest.raises(FabricError) as caught:
+        await run(case, task)
+    return caught.value
+
+
+def test_it_offers_every_modality_that_it_says(case: Case) -> None:
+    snapshot = case.provider.snapshot()
+    offered = {(offer.modality, offer.model) for offer in snapshot.offers}
+    assert snapshot.id == case.provider.id
+    assert snapshot.health.status == "healthy"
+    assert offered == set(case.models.items())
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+async def test_events_come_in_order_and_end_with_the_result(case: Case, modality: Modality) -> None:
+    first, second, *between, last = await run(case, case.task(REQUESTS[modality]))
+    assert isinstance(first, Queued)
+    assert isinstance(second, Started)
+    assert second.model == case.models[modality]
+    assert not [event for event in between if isinstance(event, Queued | Started | Finished)]
+    assert isinstance(last, Finished)
+
+
+async def test_deltas_joined_are_the_text(case: Case) -> None:
+    events = await run(case, case.task(TextRequest(prompt=WORDS)))
+    deltas = [event.text for event in events if isinstance(event, TextDelta)]
+    assert "".join(deltas) == WORDS
+    assert events[-1].result == TextResult(WORDS, "stop")  # type: ignore[union-attr]  # the last is Finished
+    assert events[-1].usage.output_tokens == 5  # type: ignore[union-attr]
+
+
+async def test_a_conversation_is_answered_on_its_last_message(case: Case) -> None:
+    messages = (Message("system", "be brief"), Message("user", "hello there"))
+    finished = await result(case, TextRequest(messages=messages))
+    assert finished.result == TextResult("hello there", "stop")
+
+
+async def test_max_tokens_cuts_and_says_so(case: Case) -> None:
+    finished = await result(case, TextRequest(prompt=WORDS, max_tokens=2))
+    assert finished.result == TextResult("one two", "length")
+
+
+async def test_vectors_are_of_unit_length_and_the_same_for_the_same_text(case: Case) -> None:
+    finished = await result(case, REQUESTS[Modality.EMBEDDING])
+    assert isinstance(finished.result, EmbeddingResult)
+    dimensions, vectors = finished.result.dimensions, finished.result.vectors
+    first, second, third = (
+        struct.unpack(f"<{dimensions}f", vectors[at : at + 4 * dimensions])
+        for at in range(0, len(vectors), 4 * dimensions)
+    )
+    assert first == third != second
+    assert math.hypot(*first) == pytest.approx(1, abs=1e-6)
+
+
+async def test_pictures_are_png_of_the_size_asked_for(case: Case) -> None:
+    finished = await result(case, REQUESTS[Modality.IMAGE])
+    assert isinstance(finished.result, ImageResult)
+    assert len(finished.result.images) == 2
+    for image in finished.result.images:
+        assert image.data.startswith(b"\x89PNG\r\n\x1a\n")
+        assert struct.unpack(">II", image.data[16:24]) == (image.width, image.height) == (32, 16)
+
+
+async def test_a_transcript_has_segments_within_its_duration(case: Case) -> None:
+    finished = await result(case, REQUESTS[Modality.AUDIO])
+    assert isinstance(finished.result, AudioResult)
+    assert finished.result.text
+    assert all(s.start_s < s.end_s <= finished.result.duration_s for s in finished.result.segments)
+    assert finished.usage.audio_seconds == finished.result.duration_s
+
+
+async def test_a_file_larger_than_one_message_arrives_whole(case: Case) -> None:
+    sound = AudioRequest(audio=Blob(b"\1" * (5 * 1024 * 1024), "audio/wav"))
+    assert isinstance((await result(case, sound)).result, AudioResult)
+
+
+async def test_an_unknown_model_is_refused(case: Case) -> None:
+    task = replace(case.task(TextRequest(prompt=WORDS)), model=ModelId("gone"))
+    error = await refusal(case, task)
+    assert error.code is Code.MODEL_NOT_FOUND
+    assert "gone" in error.message
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [TextRequest(prompt=""), EmbeddingRequest(texts=("",)), EmbeddingRequest(texts=()), AudioRequest(audio=Blob(b""))],
+    ids=["no prompt", "an empty text", "no texts", "no sound"],
+)
+async def test_an_empty_input_is_refused_by_run_and_estimate(case: Case, request_: TaskRequest) -> None:
+    assert (await refusal(case, case.task(request_))).code is Code.INPUT_VALIDATION_FAILED
+    with pytest.raises(FabricError) as caught:
+        await case.provider.estimate(case.task(request_))
+    assert caught.value.code is Code.INPUT_VALIDATION_FAILED
+
+
+async def test_many_at_once_each_get_their_own_answer(case: Case) -> None:
+    prompts = [f"answer number {n}" for n in range(12)]
+    finished = await asyncio.gather(*(result(case, TextRequest(prompt=prompt)) for prompt in prompts))
+    assert [each.result for each in finished] == [TextResult(prompt, "stop") for prompt in prompts]
+
+
+async def test_a_cancelled_task_ends_as_cancelled(case: Case) -> None:
+    task = case.task(TextRequest(prompt=" ".join(["word"] * 200)))
+    with pytest.raises(FabricError) as caught:
+        async with asyncio.timeout(BOUND_S), aclosing(case.provider.run(task)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Queued):
+                    await case.provider.cancel(task.id)
+    assert caught.value.code is Code.CANCELLED
+
+
+async def test_cancelling_what_does_not_run_does_nothing(case: Case) -> None:
+    await case.provider.cancel(TaskId("nobody"))
+
+
+async def test_an_estimate_names_the_model_and_what_it_assumes(case: Case) -> None:
+    estimate = await case.provider.estimate(case.task(TextRequest(prompt=WORDS)))
+    assert estimate.model == case.models[Modality.TEXT]
+    assert estimate.usage.input_tokens == 5
+    assert estimate.fits_memory
+    assert estimate.total_s == pytest.approx(estimate.queue_s + estimate.load_s + estimate.run_s)
