@@ -127,19 +127,23 @@ class Runner:
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> float:
         """Starts all that there is room for; the seconds until it should look again of itself."""
-        lanes = await self._store.waiting_lanes(LANES)
-        if lanes:
+        queue = await self._store.queue(LANES)
+        if queue.lanes:
             running = Counter(attempt.place for attempt in self._attempts.values() if attempt.place is not None)
-            room = rooms(lanes, self._providers.snapshots(), running)
-            for lease in await self._store.claim(
-                room, self._settings.lease_s
-            ):  # without room too: it requeues what is due
-                attempt = Attempt(lease, self._around)
-                self._attempts[lease.job.id] = attempt
-                tasks.create_task(self._attempt(attempt))
-        due_at = await self._store.next_due()
-        until_due_s = self._settings.poll_s if due_at is None else max(due_at - self._clock(), 0.0)
-        return min(until_due_s, self._settings.poll_s)
+            room = rooms(queue.lanes, self._providers.snapshots(), running)
+            # Without room too: it puts back what is due, so that the next look is not at once.
+            for lease in await self._store.claim(room, self._settings.lease_s):
+                self._begin(lease, tasks)
+        if queue.next_due is None or queue.next_due <= self._clock():
+            return self._settings.poll_s
+        return min(queue.next_due - self._clock(), self._settings.poll_s)
+
+    def _begin(self, lease: Lease, tasks: asyncio.TaskGroup) -> None:
+        late = self._attempts.get(lease.job.id)
+        if late is not None:  # this process stood still for so long that its own lease ran out
+            late.stop(Stop.LEASE_LOST)
+        attempt = self._attempts[lease.job.id] = Attempt(lease, self._around)
+        tasks.create_task(self._attempt(attempt))
 
     async def _attempt(self, attempt: Attempt) -> None:
         """The top of one job: whatever happens ends as its ending, its return to the queue, or a line in the log."""

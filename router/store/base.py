@@ -40,6 +40,15 @@ class Lease:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What a claim could take. `lanes`: those with a job that can be claimed now, in alphabetical order. `next_due`:
+    when the next released or leased job can be claimed; None when there is none, in the past when it can be already."""
+
+    lanes: Sequence[str]
+    next_due: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How a job ended."""
@@ -70,8 +79,8 @@ class Store(Protocol):
 
     async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]: ...
 
-    async def waiting_lanes(self, limit: int) -> Sequence[str]:
-        """The lanes in which a job could be claimed now, at most `limit`, in alphabetical order."""
+    async def queue(self, limit: int) -> Queue:
+        """What waits now; at most `limit` lanes."""
         ...
 
     async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
@@ -116,8 +125,4 @@ class Store(Protocol):
 
     async def count_unfinished(self) -> Mapping[JobState, int]:
         """How many jobs are pending and how many started; both keys always there."""
-        ...
-
-    async def next_due(self) -> float | None:
-        """When the next released or leased job becomes claimable; None when there is none."""
         ...

@@ -71,6 +71,7 @@ class Group:
     rows: dict[JobId, Standing]
     originals: dict[IdempotencyKey, Job]
     counters: dict[str, int]
+    stored_counters: frozenset[str]  # those that have a row already
     turns: Turns
     created: list[Columns] = field(default_factory=list)
     changed: dict[JobId, Standing] = field(default_factory=dict)

@@ -5,12 +5,12 @@ Select[Any]: what a row holds is not in its type.
 
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Connection, Select, bindparam, func, or_, select
 
 from protos.types import OrganizationId
 from router.jobs import JobId, first_id_at
 from router.store import tables
-from router.store.base import JobFilter
+from router.store.base import JobFilter, Queue
 from router.store.group import position_counter
 
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
@@ -38,18 +38,27 @@ def job_list(wanted: JobFilter) -> Select[Any]:
     return statement.order_by(_jobs.c.id.desc()).limit(wanted.limit)
 
 
-def first_lane_after(lane: str) -> Select[Any]:
-    """The next lane that has a queue: asked again for each, it costs one seek per lane, not one row per job."""
-    return select(func.min(_jobs.c.lane)).where(_jobs.c.turn.is_not(None), _jobs.c.lane > lane)
+# The queue: run together after each change of it, so made once.
+
+FIRST_LANE_AFTER = select(func.min(_jobs.c.lane)).where(_jobs.c.turn.is_not(None), _jobs.c.lane > bindparam("lane"))
+"""The next lane that has a queue: asked again for each, it costs one seek per lane, not one row per job."""
+
+DUE_LANES = select(_jobs.c.lane).where(_jobs.c.due_at <= bindparam("now")).limit(bindparam("limit"))
+"""The lanes of jobs that the next claim puts back into the queue."""
+
+NEXT_DUE = select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
 
 
-def due_lanes(now: float, limit: int) -> Select[Any]:
-    """The lanes of jobs that the next claim puts back into the queue."""
-    return select(_jobs.c.lane).where(_jobs.c.due_at <= now).limit(limit)
-
-
-def next_due() -> Select[Any]:
-    return select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
+def queue(connection: Connection, now: float, limit: int) -> Queue:
+    next_due = connection.scalar(NEXT_DUE)
+    lanes: set[str] = set()
+    if next_due is not None and next_due <= now:
+        lanes.update(connection.scalars(DUE_LANES, {"now": now, "limit": limit}))
+    lane = connection.scalar(FIRST_LANE_AFTER, {"lane": ""})
+    while lane is not None and len(lanes) < limit:
+        lanes.add(lane)
+        lane = connection.scalar(FIRST_LANE_AFTER, {"lane": lane})
+    return Queue(sorted(lanes), next_due)
 
 
 def count_unfinished() -> Select[Any]:

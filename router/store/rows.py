@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row
 
@@ -12,11 +12,13 @@ from router.jobs import EventKind, Job, JobEvent, JobId, JobRequest, JobState, J
 
 Columns = dict[str, Any]  # Any: a column's own type
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # json.dumps would make one each time
+
 
 def encoded(value: object) -> str:
     """Compact JSON in ASCII, which every database takes, lone surrogates included. Raises InvalidRequest for NaN."""
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _encode(value)
     except ValueError as exc:
         raise InvalidRequest(f"a number is not finite, which JSON cannot hold: {exc}") from exc
 

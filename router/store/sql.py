@@ -18,7 +18,7 @@ from protos.errors import Conflict, Internal, NotFound
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
 from router.store import queries, tables
-from router.store.base import Ending, JobFilter, Lease
+from router.store.base import Ending, JobFilter, Lease, Queue
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
 from router.store.lock import FileLock
 from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
@@ -124,8 +124,8 @@ class SqlStore:
     async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]:
         return [job_from(row) for row in await self._read(queries.job_list(wanted))]
 
-    async def waiting_lanes(self, limit: int) -> Sequence[str]:
-        return await self._in_reader(lambda connection: _waiting_lanes(connection, self._clock(), limit))
+    async def queue(self, limit: int) -> Queue:
+        return await self._in_reader(lambda connection: queries.queue(connection, self._clock(), limit))
 
     async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]:
         return [event_from(row) for row in await self._read(queries.events_of_job(job_id, after, limit))]
@@ -143,9 +143,6 @@ class SqlStore:
     async def count_unfinished(self) -> Mapping[JobState, int]:
         counted = {JobState(state): count for state, count in await self._read(queries.count_unfinished())}
         return {state: counted.get(state, 0) for state in (JobState.PENDING, JobState.STARTED)}
-
-    async def next_due(self) -> float | None:
-        return cast(float | None, (await self._read(queries.next_due()))[0][0])
 
     async def _write(self, write: Any) -> Any:  # Any: each write has a result of its own
         if self._writer is None:
@@ -165,15 +162,6 @@ class SqlStore:
                 return read(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
-
-
-def _waiting_lanes(connection: Connection, now: float, limit: int) -> list[str]:
-    lanes = set(connection.scalars(queries.due_lanes(now, limit)))
-    lane = connection.scalar(queries.first_lane_after(""))
-    while lane is not None and len(lanes) < limit:
-        lanes.add(lane)
-        lane = connection.scalar(queries.first_lane_after(lane))
-    return sorted(lanes)
 
 
 def _prepare(connection: Connection, path: Path) -> None:

@@ -122,7 +122,8 @@ def _read(connection: Connection, operations: Sequence[Operation[Any]], now: flo
         now=now,
         rows=rows,
         originals=_originals(connection, creates),
-        counters=_counters_of(connection, organizations),
+        counters=(counters := _counters_of(connection, organizations)),
+        stored_counters=frozenset(counters),
         turns=_turns(connection, creates),
     )
 
@@ -186,13 +187,13 @@ def _write(connection: Connection, group: Group) -> None:
         connection.execute(UPDATE_ENDING, group.endings)
     if group.events:
         connection.execute(INSERT_EVENT, [event_columns(event) for event in group.events])
-        _write_counters(connection, group.counters)
+        _write_counters(connection, group)
 
 
-def _write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
-    known = {row.name for row in connection.execute(COUNTERS, {"names": list(counters)})}
-    old = [{"key": name, "value": value} for name, value in counters.items() if name in known]
-    new = [{"name": name, "value": value} for name, value in counters.items() if name not in known]
+def _write_counters(connection: Connection, group: Group) -> None:
+    stored, counters = group.stored_counters, group.counters.items()
+    old = [{"key": name, "value": value} for name, value in counters if name in stored]
+    new = [{"name": name, "value": value} for name, value in counters if name not in stored]
     if old:
         connection.execute(UPDATE_COUNTER, old)
     if new:
@@ -218,7 +219,8 @@ def _requeue_due(connection: Connection, now: float) -> list[JobEvent]:
     if not due:
         return []
     counters = _counters_of(connection, {row.organization_id for row in due.values()})
-    group = Group(now=now, rows=due, originals={}, counters=counters, turns=Turns({}, {}))
+    stored = frozenset(counters)
+    group = Group(now=now, rows=due, originals={}, counters=counters, stored_counters=stored, turns=Turns({}, {}))
     for job_id in list(due):
         Requeue(job_id).apply(group)
     _write(connection, group)

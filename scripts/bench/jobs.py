@@ -45,7 +45,7 @@ from providers.registry import ProviderRegistry
 from router.events import Feed
 from router.jobs import JobEvent, JobId, JobRequest, JobState, new_job
 from router.runner import Runner, RunnerSettings
-from router.store.base import Ending
+from router.store.base import Ending, Lease
 from router.store.sql import SqlStore
 
 MODEL = ModelId("instant")
@@ -58,9 +58,7 @@ class Instant:
 
     def snapshot(self) -> Snapshot:
         offer = Offer(model=MODEL, modality=Modality.TEXT, is_default=True, max_batch=64)
-        return Snapshot(
-            id=self.id, kind="instant", tier=Tier.BASIC, offers=(offer,), health=Health(status="healthy")
-        )
+        return Snapshot(id=self.id, kind="instant", tier=Tier.BASIC, offers=(offer,), health=Health(status="healthy"))
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         yield Queued(0)
@@ -71,7 +69,15 @@ class Instant:
 
     async def estimate(self, task: Task) -> Estimate:
         zero = 0.0
-        return Estimate(model=MODEL, usage=Usage(), queue_s=zero, load_s=zero, run_s=zero, total_s=zero, fits_memory=True)
+        return Estimate(
+            model=task.model or MODEL,
+            usage=Usage(),
+            queue_s=zero,
+            load_s=zero,
+            run_s=zero,
+            total_s=zero,
+            fits_memory=True,
+        )
 
     async def start(self) -> None: ...
 
@@ -160,7 +166,7 @@ async def measured_store(jobs: int, creators: int, folder: str) -> dict[str, flo
                 for lease in leases:
                     tasks.create_task(run(lease))
 
-    async def run(lease) -> None:  # noqa: ANN001
+    async def run(lease: Lease) -> None:
         await store.start(lease, "instant", "instant", "instant")
         await store.finish(lease, Ending(state=JobState.COMPLETED, output={"text": "seven"}, usage=Usage()))
 

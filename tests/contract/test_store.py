@@ -204,12 +204,12 @@ async def test_organizations_alternate_however_much_one_of_them_sent(store: Stor
     assert order == ["many", "few", "many", "few", "many"]
 
 
-async def test_waiting_lanes_names_each_lane_once(store: Store) -> None:
+async def test_the_queue_names_each_lane_once(store: Store) -> None:
     for model in ("b", "a", None, "a"):
         await create(store, model=model)
-    assert await store.waiting_lanes(10) == ["a", "b", LANE]
+    assert (await store.queue(10)).lanes == ["a", "b", LANE]
     await claim(store, 9, "a")
-    assert await store.waiting_lanes(10) == ["b", LANE]
+    assert (await store.queue(10)).lanes == ["b", LANE]
 
 
 async def test_concurrent_claims_never_share_a_job(store: Store) -> None:
@@ -260,10 +260,10 @@ async def test_a_released_job_comes_back_when_it_is_due_before_those_that_wait(
     lease = await claim_one(store)
     await create(store)
     await store.release(lease, clock.now + 5, {"code": "node_unavailable", "message": "gone"})
-    assert await store.next_due() == clock.now + 5
+    assert (await store.queue(10)).next_due == clock.now + 5
     assert (await claim_one(store)).job.id != job.id
     clock.now += 5
-    assert await store.waiting_lanes(10) == [LANE]
+    assert (await store.queue(10)).lanes == [LANE]
     assert (await claim_one(store)).job.id == job.id
     assert (await kinds(store, job.id))[-1] is EventKind.RETRYING
 
@@ -280,7 +280,7 @@ async def test_a_release_without_a_cause_counts_no_attempt_and_tells_no_event(st
 
 async def test_next_due_is_none_when_nothing_is_held(store: Store) -> None:
     await create(store)
-    assert await store.next_due() is None
+    assert (await store.queue(10)).next_due is None
 
 
 # ---- a job's life ----
@@ -300,7 +300,7 @@ async def test_a_job_runs_to_its_end(store: Store, clock: ManualClock) -> None:
     assert ended is not None
     assert (ended.state, ended.output, ended.usage) == (JobState.COMPLETED, DONE.output, DONE.usage)
     assert (ended.provider_id, ended.node_id, ended.model, ended.progress) == ("node", "node-1", "parrot", 1.0)
-    assert await store.next_due() is None
+    assert (await store.queue(10)).next_due is None
 
 
 async def test_a_second_attempt_counts_but_starts_no_second_time(store: Store, clock: ManualClock) -> None:

@@ -83,6 +83,7 @@ class Scripted:
         self.calls: dict[TaskId, int] = defaultdict(int)
         self.order: list[TaskId] = []
         self.closed: list[TaskId] = []  # tasks whose iterator was closed before its end
+        self.has_closed = asyncio.Event()
         self.at_once = self.most_at_once = 0
         self._tier = tier
 
@@ -110,6 +111,7 @@ class Scripted:
             self.at_once -= 1
             if not is_over:
                 self.closed.append(task.id)
+                self.has_closed.set()
 
     async def cancel(self, task_id: TaskId) -> None:
         """Closing the iterator is enough here."""

@@ -60,9 +60,9 @@ FILTERS = {
 
 STATEMENTS = {
     "get": queries.job(A_JOB),
-    "lanes": queries.first_lane_after(""),
-    "due lanes": queries.due_lanes(0.0, 10),
-    "next due": queries.next_due(),
+    "lanes": queries.FIRST_LANE_AFTER,
+    "due lanes": queries.DUE_LANES,
+    "next due": queries.NEXT_DUE,
     "events of a job": queries.events_of_job(A_JOB, 0, 10),
     "events of an organization": queries.events_of_organization(ORGANIZATION, 0, 10),
     "last position": queries.last_position(ORGANIZATION),
