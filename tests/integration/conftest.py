@@ -11,7 +11,7 @@ def fake_models(tmp_path: Path) -> Path:
     path = tmp_path / "models.toml"
     path.write_text(
         """
-        [[models]]
+        [[model]]
         id = "fake-text"
         engine = "fake"
         modality = "text"

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 import pytest_asyncio
+
 from box import ROOT, Box, free_port, running
 
 
