@@ -71,7 +71,6 @@ class EmbeddingModel:
 def load_model(spec: ModelSpec, device: DeviceSpec) -> tuple[EmbeddingModel, Any]:
     """The model and its tokenizer, which is nobody else's. Raises LoadFailed or DoesNotFit."""
     disable_progress_bar()
-    AttentionInterface.register(INTERFACE, text_attention)
     target = torch.device(device.torch_name)
     dtype = _DTYPES.get(spec.dtype, torch.float32 if device.kind == "cpu" else "auto")
     try:
@@ -94,6 +93,7 @@ def prove(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
     """The model behind our attention, once its hidden states are those of its own. Raises LoadFailed."""
     if not module._supports_attention_backend:
         raise LoadFailed(f"{name} ({type(module).__name__}) cannot run packed: its attention cannot be replaced")
+    AttentionInterface.register(INTERFACE, text_attention)
     bound = 1e-3 if module.dtype == torch.float32 else 5e-2
     padding = module.config.get_text_config().pad_token_id or 0
     with torch.inference_mode():

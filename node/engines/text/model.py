@@ -77,7 +77,6 @@ class TextModel:
 def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
     """Raises LoadFailed or DoesNotFit."""
     disable_progress_bar()
-    AttentionInterface.register(INTERFACE, slot_attention)
     target = torch.device(device.torch_name)
     try:
         module = AutoModelForCausalLM.from_pretrained(
@@ -93,6 +92,7 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
 
 def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
     """The model behind our attention, once its logits are those of its own eager attention. Raises LoadFailed."""
+    AttentionInterface.register(INTERFACE, slot_attention)
     layers = examine(name, module)
     context = getattr(module.config.get_text_config(), "max_position_embeddings", None) or 0
     model = TextModel(module, layers, device, context)

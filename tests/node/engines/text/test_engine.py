@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import CPU, greedy, spec_of
 
 from node.engine import Engine
 from node.engines.text import load
@@ -49,18 +50,18 @@ def test_batched_equals_alone_while_others_come_leave_and_are_cancelled(desk: An
         assert "".join(desk.deltas.get(name, [])) == together[name].text
 
 
-def test_a_prompt_in_chunks_answers_as_one_in_a_piece(desk: Any, llama_path: str, spec_of: Any, cpu: Any) -> None:
+def test_a_prompt_in_chunks_answers_as_one_in_a_piece(desk: Any, llama_path: str) -> None:
     request = TextRequest(
         prompt="a prompt of many more tokens than a step has, as it happens", temperature=0.0, max_tokens=20
     )
-    whole = load(spec_of(llama_path, step_tokens=512), cpu)
+    whole = load(spec_of(llama_path, step_tokens=512), CPU)
     desk_type = type(desk)
     in_a_piece = desk_type(whole)
     assert in_a_piece.alone("whole", request) == desk.alone("chunks", request)
     assert in_a_piece.sizes[0] > 16 >= max(desk.sizes)
 
 
-def test_a_full_batch_has_no_room_until_someone_leaves(desk: Any, greedy: Any) -> None:
+def test_a_full_batch_has_no_room_until_someone_leaves(desk: Any) -> None:
     assert [desk.admit(f"r{i}", greedy("hi", 3 + i)) for i in range(5)] == [True] * 4 + [False]
     desk.engine.cancel(TaskId("r2"))
     assert desk.engine.seated == 3
@@ -69,7 +70,7 @@ def test_a_full_batch_has_no_room_until_someone_leaves(desk: Any, greedy: Any) -
     assert set(desk.done) == {"r0", "r1", "r3", "late"}
 
 
-def test_a_cancelled_task_is_in_no_later_step(desk: Any, greedy: Any) -> None:
+def test_a_cancelled_task_is_in_no_later_step(desk: Any) -> None:
     for name in ("goes", "stays"):
         desk.admit(name, greedy(name, 6))
     desk.step()
@@ -79,7 +80,7 @@ def test_a_cancelled_task_is_in_no_later_step(desk: Any, greedy: Any) -> None:
     assert desk.done.keys() == {"stays"}
 
 
-def test_cancelling_who_has_no_seat_does_nothing(desk: Any, greedy: Any) -> None:
+def test_cancelling_who_has_no_seat_does_nothing(desk: Any) -> None:
     desk.admit("here", greedy("hi", 2))
     desk.engine.cancel(TaskId("nobody"))
     assert desk.engine.seated == 1
@@ -94,11 +95,9 @@ def taught() -> StepCosts:
     return costs
 
 
-def test_a_step_is_as_large_as_its_quantum_allows(
-    desk: Any, greedy: Any, llama_path: str, spec_of: Any, cpu: Any
-) -> None:
+def test_a_step_is_as_large_as_its_quantum_allows(desk: Any, llama_path: str) -> None:
     request = greedy("ask " * 12, 4)
-    bounded = type(desk)(load(spec_of(llama_path, step_tokens=64), cpu))
+    bounded = type(desk)(load(spec_of(llama_path, step_tokens=64), CPU))
     bounded.admit("asked", request)
     for quantum_s in (11.5, 1.5, None):
         bounded.engine._costs = taught()
@@ -122,7 +121,7 @@ def test_without_a_seed_answers_differ(desk: Any) -> None:
     assert desk.alone("one", request) != desk.alone("two", request)
 
 
-def test_a_stop_string_over_several_tokens_ends_the_answer_before_it(desk: Any, greedy: Any) -> None:
+def test_a_stop_string_over_several_tokens_ends_the_answer_before_it(desk: Any) -> None:
     full = desk.alone("full", greedy("stop test", 30)).text
     stop = full[9:13]
     cut = full.index(stop)
@@ -132,25 +131,23 @@ def test_a_stop_string_over_several_tokens_ends_the_answer_before_it(desk: Any, 
     assert desk.usage["cut"].output_tokens == cut + 4
 
 
-def test_the_end_token_ends_the_answer_and_is_not_shown(
-    desk: Any, greedy: Any, llama_path: str, spec_of: Any, cpu: Any
-) -> None:
+def test_the_end_token_ends_the_answer_and_is_not_shown(desk: Any, llama_path: str) -> None:
     full = desk.alone("full", greedy("end test", 30)).text
-    engine = load(spec_of(llama_path), cpu)
+    engine = load(spec_of(llama_path), CPU)
     last = engine._reader._backend.token_to_id(full[7])
     engine._end_tokens = frozenset({last})
     found = type(desk)(engine).alone("end", greedy("end test", 30))
     assert found == TextResult(full[: full.index(full[7])], "stop")
 
 
-def test_max_tokens_ends_with_length_and_counts(desk: Any, greedy: Any) -> None:
+def test_max_tokens_ends_with_length_and_counts(desk: Any) -> None:
     result = desk.alone("count", greedy("abc", 7))
     assert result.finish_reason == "length"
     assert len(result.text) == desk.usage["count"].output_tokens == 7
     assert desk.usage["count"].input_tokens == len("u:abc\na:")
 
 
-def test_a_poisoned_request_fails_alone_and_leaves_no_trace(desk: Any, greedy: Any) -> None:
+def test_a_poisoned_request_fails_alone_and_leaves_no_trace(desk: Any) -> None:
     expected = [desk.alone(f"fine{i}", greedy(f"fine {i}", 12)) for i in range(2)]
     for name in ("mate0", "bad", "mate1"):
         desk.admit(name, greedy(f"fine {name[-1]}" if name != "bad" else "spoilt", 12))
@@ -181,10 +178,8 @@ def _raise(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("no memory left")
 
 
-def test_warming_up_teaches_the_cost_and_changes_no_answer(
-    llama_path: str, spec_of: Any, cpu: Any, desk: Any, greedy: Any
-) -> None:
-    engine = load(spec_of(llama_path, step_tokens=16), cpu)
+def test_warming_up_teaches_the_cost_and_changes_no_answer(llama_path: str, desk: Any) -> None:
+    engine = load(spec_of(llama_path, step_tokens=16), CPU)
     fresh = type(desk)(engine)
     assert fresh.prepare("before", greedy("hi")).expected_s == 0
     engine.warm_up()

@@ -2,50 +2,49 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tiny import CPU, spec_of
 
-from node.engine import DeviceSpec
 from node.engines.text import load
 from protos.errors import DoesNotFit, LoadFailed
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, spec_of: Any, cpu: DeviceSpec) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match=r"tiny could not be read from .*nowhere"):
-        load(spec_of(str(tmp_path / "nowhere")), cpu)
+        load(spec_of(str(tmp_path / "nowhere")), CPU)
 
 
-def test_broken_weights_are_named(tmp_path: Path, llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
+def test_broken_weights_are_named(tmp_path: Path, llama_path: str) -> None:
     shutil.copytree(llama_path, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(LoadFailed, match="tiny could not be read"):
-        load(spec_of(str(tmp_path)), cpu)
+        load(spec_of(str(tmp_path)), CPU)
 
 
-def test_a_missing_tokenizer_is_named(tmp_path: Path, llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
+def test_a_missing_tokenizer_is_named(tmp_path: Path, llama_path: str) -> None:
     shutil.copytree(llama_path, tmp_path, dirs_exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).unlink()
     with pytest.raises(LoadFailed, match="tokenizer"):
-        load(spec_of(str(tmp_path)), cpu)
+        load(spec_of(str(tmp_path)), CPU)
 
 
-def test_more_context_than_the_model_has_is_refused(llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
+def test_more_context_than_the_model_has_is_refused(llama_path: str) -> None:
     with pytest.raises(LoadFailed, match="context_tokens of tiny is 500 and the model was made for 96"):
-        load(spec_of(llama_path, context_tokens=500), cpu)
+        load(spec_of(llama_path, context_tokens=500), CPU)
 
 
-def test_less_context_than_the_model_has_is_taken(llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
-    assert load(spec_of(llama_path, context_tokens=32), cpu).context_tokens == 32
+def test_less_context_than_the_model_has_is_taken(llama_path: str) -> None:
+    assert load(spec_of(llama_path, context_tokens=32), CPU).context_tokens == 32
 
 
-def test_more_seats_than_memory_are_refused_with_the_numbers(llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
+def test_more_seats_than_memory_are_refused_with_the_numbers(llama_path: str) -> None:
     with pytest.raises(DoesNotFit, match=r"1000000000000 seats of 96 tokens needs \d+"):
-        load(spec_of(llama_path, seats=10**12), cpu)
+        load(spec_of(llama_path, seats=10**12), CPU)
 
 
-def test_a_closed_engine_holds_no_weights(llama_path: str, spec_of: Any, cpu: DeviceSpec) -> None:
-    engine = load(spec_of(llama_path), cpu)
+def test_a_closed_engine_holds_no_weights(llama_path: str) -> None:
+    engine = load(spec_of(llama_path), CPU)
     engine.close()
     assert all(parameter.is_meta for parameter in engine._model.module.parameters())

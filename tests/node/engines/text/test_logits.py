@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tiny import build, small
 
 from node.engines.text.attention import Chunk, Layout, packed
 from node.engines.text.kv import KvPool
@@ -32,9 +33,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def config_of(family: str, small: dict[str, Any]) -> transformers.PretrainedConfig:
+def config_of(family: str) -> transformers.PretrainedConfig:
     name, changes = FAMILIES[family]
-    return getattr(transformers, name)(**{**small, **changes})
+    return getattr(transformers, name)(**{**small(), **changes})
 
 
 def eager(model: TextModel, sequence: list[int]) -> torch.Tensor:
@@ -73,10 +74,10 @@ def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
-def test_packed_steps_equal_a_full_forward(family: str, small: dict[str, Any], build: Any) -> None:
-    model = prove(family, build(config_of(family, small)), CPU)
+def test_packed_steps_equal_a_full_forward(family: str) -> None:
+    model = prove(family, build(config_of(family)), CPU)
     choice = random.Random(family)
-    sequences = [[choice.randrange(small["vocab_size"]) for _ in range(length)] for length in LENGTHS]
+    sequences = [[choice.randrange(small()["vocab_size"]) for _ in range(length)] for length in LENGTHS]
     found = stepwise(model, sequences, choice)
     for sequence, logits in zip(sequences, found, strict=True):
         expected = eager(model, sequence)
@@ -84,23 +85,21 @@ def test_packed_steps_equal_a_full_forward(family: str, small: dict[str, Any], b
         assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_model_that_caps_its_attention_scores_is_refused(small: dict[str, Any], build: Any) -> None:
-    config = transformers.Gemma2Config(**{**small, "num_key_value_heads": 2, "query_pre_attn_scalar": 8})
+def test_a_model_that_caps_its_attention_scores_is_refused() -> None:
+    config = transformers.Gemma2Config(**{**small(), "num_key_value_heads": 2, "query_pre_attn_scalar": 8})
     with pytest.raises(LoadFailed, match="uses softcap"):
         prove("gemma2", build(config), CPU)
 
 
-def test_a_model_whose_attention_cannot_be_replaced_is_refused(small: dict[str, Any], build: Any) -> None:
-    config = transformers.BloomConfig(vocab_size=small["vocab_size"], hidden_size=32, n_layer=2, n_head=4)
+def test_a_model_whose_attention_cannot_be_replaced_is_refused() -> None:
+    config = transformers.BloomConfig(vocab_size=small()["vocab_size"], hidden_size=32, n_layer=2, n_head=4)
     with pytest.raises(LoadFailed, match="cannot be replaced"):
         prove("bloom", build(config), CPU)
 
 
-def test_a_model_whose_logits_come_out_wrong_is_refused(
-    small: dict[str, Any], build: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_whose_logits_come_out_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that scales its scores in a way that it does not tell."""
-    model = build(transformers.LlamaConfig(**{**small, "num_key_value_heads": 2}))
+    model = build(transformers.LlamaConfig(**{**small(), "num_key_value_heads": 2}))
     from transformers.models.llama import modeling_llama
 
     honest = modeling_llama.eager_attention_forward

@@ -1,0 +1,89 @@
+"""The engines that keep the contract: a table; a new engine is one entry."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from node.engine import DeviceSpec, Engine, ModelSpec
+from node.engines import loader
+from protos.types import EmbeddingRequest, Modality, ModelId, TaskRequest, TextRequest
+
+CPU: Final = DeviceSpec("cpu", 0, 1)
+SEATS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCase:
+    """How to make one engine of `SEATS` seats, and what to ask of it."""
+
+    name: str  # in node/engines/__init__.py
+    modality: Modality
+    write_files: Callable[[Path], str]  # a small model into an empty folder -> the path of its ModelSpec
+    request: Callable[[int], TaskRequest]  # of several steps when it can be; the number makes it a different one
+    bad: TaskRequest  # of its modality, and invalid
+
+
+def text_request(number: int) -> TaskRequest:
+    return TextRequest(prompt=f"request number {number}, please", temperature=0.0, max_tokens=6 + number)
+
+
+def embedding_request(number: int) -> TaskRequest:
+    return EmbeddingRequest(texts=[f"text {i} of {number}" for i in range(8)])
+
+
+def _no_files(_: Path) -> str:
+    return ""
+
+
+def _tiny_llama(folder: Path) -> str:
+    import tiny
+
+    return tiny.save(folder, tiny.llama_config())
+
+
+def _tiny_bert(folder: Path) -> str:
+    import tiny
+
+    return tiny.save_encoder(folder, tiny.encoder_config())
+
+
+ENGINES: Final = (
+    EngineCase("text", Modality.TEXT, _tiny_llama, text_request, TextRequest(prompt="")),
+    EngineCase("embedding", Modality.EMBEDDING, _tiny_bert, embedding_request, EmbeddingRequest(texts=())),
+    EngineCase("fake", Modality.TEXT, _no_files, text_request, TextRequest(prompt="")),
+    EngineCase("fake", Modality.EMBEDDING, _no_files, embedding_request, EmbeddingRequest(texts=())),
+)
+
+
+@pytest.fixture(scope="session", params=ENGINES, ids=lambda case: f"{case.name}-{case.modality}")
+def engine_case(request: pytest.FixtureRequest) -> EngineCase:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def load_engine(engine_case: EngineCase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Engine]:
+    path = engine_case.write_files(tmp_path_factory.mktemp("model"))
+    spec = ModelSpec(
+        id=ModelId("contracted"),
+        engine=engine_case.name,
+        modality=engine_case.modality,
+        path=path,
+        seats=SEATS,
+        step_tokens=16,
+    )
+    return lambda: loader(engine_case.name)(spec, CPU)
+
+
+@pytest.fixture(scope="session")
+def _shared_engine(load_engine: Callable[[], Engine]) -> Engine:
+    return load_engine()
+
+
+@pytest.fixture
+def engine(_shared_engine: Engine) -> Iterator[Engine]:
+    """One engine for all tests of its case, empty before and after each."""
+    yield _shared_engine
+    assert _shared_engine.seated == 0, "the test left a task seated"
