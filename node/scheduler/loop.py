@@ -99,8 +99,8 @@ class DeviceLoop:
     # ---- taking in ----
 
     def _admit(self) -> bool:
-        """True when a lane has work. Waits for a message when none has."""
-        self._read(block=not self._runnable())
+        """True when a lane has work. Waits for a message when none has, nor a task that could be seated now."""
+        self._read(block=not any(lane.seats or lane.next() for lane in self._lanes.values()))
         for model, lane in self._lanes.items():
             self._seat(model, lane)
         self._flush()  # callers hear that they are seated before a long step, not after it
@@ -158,20 +158,29 @@ class DeviceLoop:
 
     def _seat(self, model: ModelId, lane: _Lane) -> None:
         was_idle = not lane.seats
-        while lane.is_open and (submit := lane.next()) is not None:
-            try:
-                if not lane.engine.admit(submit.prepared):
-                    break
-            except Exception as error:  # noqa: BLE001 - the top of the device loop: it becomes a failed task
-                lane.take_next()
-                self._reports.append(Ended(submit.task_id, _translated(error, model), 0.0))
-                continue
-            if not lane.aside:  # else it was seated before, and its caller knows
+        while lane.is_open and (submit := lane.next()) is not None and self._offer(model, lane, submit):
+            pass
+        if was_idle and lane.seats:
+            self._shares = policy.wake(self._shares, model)
+
+    def _offer(self, model: ModelId, lane: _Lane, submit: Submit) -> bool:
+        """Seats the first in line, or fails it. False: no room now, and who is too big holds back those behind."""
+        try:
+            has_seat = lane.engine.admit(submit.prepared)
+            if not has_seat and not lane.seats:
+                raise Internal(
+                    f"model {model!r} has nobody seated and no room for task {submit.task_id!r}: this is a bug"
+                )
+        except Exception as error:  # noqa: BLE001 - the top of the device loop: it becomes a failed task
+            lane.take_next()
+            self._reports.append(Ended(submit.task_id, _translated(error, model), 0.0))
+            return True
+        if has_seat:
+            if not lane.aside:  # who was put aside was seated before, and its caller knows
                 self._reports.append(Seated(submit.task_id))
             lane.take_next()
             lane.seats[submit.task_id] = _Seat(submit)
-        if was_idle and lane.seats:
-            self._shares = policy.wake(self._shares, model)
+        return has_seat
 
     # ---- stepping ----
 
