@@ -1,0 +1,174 @@
+"""Who may serve a request, in which order, and that nobody is left without a reason."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos.errors import ModelNotFound, NoProvider
+from protos.types import Modality, ModelId, ProviderId, Tier
+from providers.base import Health, Offer, Snapshot
+from providers.echo import Echo
+from router.routing import NeverServed, RoutingRequest, is_unseen, order
+
+TEXT = RoutingRequest(modality=Modality.TEXT)
+
+
+def place(name: str, status: str = "healthy", *, load: int = 0, cost: int = 0, tier: Tier = Tier.BASIC) -> Snapshot:
+    offer = Offer(model=ModelId("m"), modality=Modality.TEXT, is_default=True, max_batch=4, waiting=load)
+    return Snapshot(
+        id=ProviderId(name),
+        kind="node",
+        tier=tier,
+        offers=(offer,),
+        health=Health(status=status),  # type: ignore[arg-type]  # one of the three
+        cost_micro={ModelId("m"): cost},
+    )
+
+
+def unseen(name: str) -> Snapshot:
+    return Snapshot(id=ProviderId(name), kind="node", tier=Tier.BASIC, offers=(), health=Health(status="unavailable"))
+
+
+def ids(request: RoutingRequest, *snapshots: Snapshot) -> list[str]:
+    return [candidate.provider_id for candidate in order(request, snapshots).candidates]
+
+
+def test_cost_comes_before_health_and_health_before_load() -> None:
+    dear, ill, busy, free = (
+        place("dear", cost=5),
+        place("ill", "degraded"),
+        place("busy", load=9),
+        place("free", load=1),
+    )
+    assert ids(TEXT, dear, ill, busy, free) == ["free", "busy", "ill", "dear"]
+
+
+def test_equals_keep_the_configured_order() -> None:
+    assert ids(TEXT, place("b"), place("a")) == ["b", "a"]
+
+
+def test_the_tier_asked_for_is_a_must() -> None:
+    local, remote = place("local"), place("remote", cost=9, tier=Tier.PREMIUM)
+    route = order(RoutingRequest(modality=Modality.TEXT, tier=Tier.PREMIUM), [local, remote])
+    assert [candidate.provider_id for candidate in route.candidates] == ["remote"]
+    assert [skipped.reason for skipped in route.skipped] == ["is of tier basic, premium was asked for"]
+
+
+def test_a_local_only_request_never_leaves_the_box() -> None:
+    request = RoutingRequest(modality=Modality.TEXT, privacy="local_only")
+    with pytest.raises(NeverServed, match="must not leave the box"):
+        order(request, [place("remote", tier=Tier.PREMIUM)])
+
+
+def test_echo_serves_only_when_named() -> None:
+    echo = Echo().snapshot()
+    assert ids(TEXT, echo, place("node")) == ["node"]
+    assert ids(RoutingRequest(modality=Modality.TEXT, model="echo"), place("node"), echo) == ["echo"]
+    with pytest.raises(NeverServed, match="only requests that name its model"):
+        order(TEXT, [echo])
+
+
+def test_an_unknown_model_names_the_known_ones_of_its_modality() -> None:
+    with pytest.raises(ModelNotFound, match="model 'nope' is not here: name one of the text models: echo, m"):
+        order(RoutingRequest(modality=Modality.TEXT, model="nope"), [place("node"), Echo().snapshot()])
+
+
+def test_a_model_of_another_modality_is_said_to_be_that() -> None:
+    with pytest.raises(ModelNotFound, match="serves text, not embedding"):
+        order(RoutingRequest(modality=Modality.EMBEDDING, model="m"), [place("node")])
+
+
+def test_a_model_is_not_unknown_while_a_node_still_starts() -> None:
+    with pytest.raises(NoProvider, match="late is unavailable") as refused:
+        order(RoutingRequest(modality=Modality.TEXT, model="nope"), [place("node"), unseen("late")])
+    assert refused.value.retryable
+
+
+def test_nobody_now_says_why_each_was_skipped() -> None:
+    down = replace(place("node"), health=Health(status="unavailable", reason="no status for 3 s"))
+    with pytest.raises(NoProvider, match="no status for 3 s") as refused:
+        order(TEXT, [down, Echo().snapshot()])
+    skipped = refused.value.details["skipped"]
+    assert skipped == [
+        {"provider_id": "node", "reason": "is unavailable: no status for 3 s"},
+        {"provider_id": "echo", "reason": "serves only requests that name its model"},
+    ]
+
+
+def test_without_any_provider_waiting_does_not_help() -> None:
+    with pytest.raises(NeverServed, match="no provider is configured"):
+        order(TEXT, [])
+
+
+MODELS = st.sampled_from([ModelId(name) for name in ("a", "b")])
+OFFERS = st.builds(
+    Offer,
+    model=MODELS,
+    modality=st.sampled_from([Modality.TEXT, Modality.IMAGE]),
+    is_default=st.booleans(),
+    max_batch=st.integers(0, 4),
+    waiting=st.integers(0, 9),
+    running=st.integers(0, 9),
+)
+SNAPSHOTS = st.lists(
+    st.builds(
+        Snapshot,
+        id=st.integers(0, 99).map(lambda number: ProviderId(f"p{number}")),
+        kind=st.just("node"),
+        tier=st.sampled_from(Tier),
+        offers=st.lists(OFFERS, max_size=6),
+        health=st.builds(Health, status=st.sampled_from(["healthy", "degraded", "unavailable"])),
+        supports_streaming=st.booleans(),
+        only_when_named=st.booleans(),
+        cost_micro=st.dictionaries(MODELS, st.integers(0, 3)),
+    ),
+    max_size=5,
+    unique_by=lambda snapshot: snapshot.id,
+)
+REQUESTS = st.builds(
+    RoutingRequest,
+    modality=st.sampled_from([Modality.TEXT, Modality.IMAGE]),
+    model=st.none() | MODELS,
+    tier=st.none() | st.sampled_from(Tier),
+    privacy=st.sampled_from(["any", "local_only"]),
+    needs_streaming=st.booleans(),
+)
+
+
+@given(REQUESTS, SNAPSHOTS)
+def test_every_provider_is_a_candidate_or_has_a_reason(request: RoutingRequest, snapshots: list[Snapshot]) -> None:
+    try:
+        route = order(request, snapshots)
+    except ModelNotFound:
+        assert not any(is_unseen(snapshot) for snapshot in snapshots)
+        return
+    except NoProvider as exc:
+        skipped: Any = exc.details["skipped"]  # Any: what a client gets
+        told = {each["provider_id"]: each["reason"] for each in skipped}
+    else:
+        told = {each.provider_id: each.reason for each in (*route.candidates, *route.skipped)}
+    assert told.keys() == {snapshot.id for snapshot in snapshots}
+    assert all(told.values())
+
+
+@given(REQUESTS, SNAPSHOTS)
+def test_a_candidate_has_all_that_was_asked_for(request: RoutingRequest, snapshots: list[Snapshot]) -> None:
+    try:
+        route = order(request, snapshots)
+    except (NoProvider, ModelNotFound):
+        return
+    by_id = {snapshot.id: snapshot for snapshot in snapshots}
+    costs = []
+    for candidate in route.candidates:
+        snapshot = by_id[candidate.provider_id]
+        assert snapshot.health.status != "unavailable"
+        assert request.tier in (None, snapshot.tier)
+        assert request.privacy == "any" or snapshot.tier is Tier.BASIC
+        assert request.model in (None, candidate.model)
+        assert any((o.model, o.modality) == (candidate.model, request.modality) for o in snapshot.offers)
+        assert request.model or not snapshot.only_when_named
+        costs.append(snapshot.cost_micro.get(candidate.model, 0))
+    assert costs == sorted(costs)

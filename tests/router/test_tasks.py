@@ -1,0 +1,201 @@
+"""wire.md's table: what JSON becomes which request, what is refused and how it is named, and what a result becomes."""
+
+import base64
+import struct
+from typing import Any
+
+import pytest
+from scripted import a_job
+
+from protos.errors import InputInvalid
+from protos.types import (
+    AudioRequest,
+    AudioResult,
+    Blob,
+    EmbeddingRequest,
+    EmbeddingResult,
+    GeneratedImage,
+    ImageRequest,
+    ImageResult,
+    Message,
+    Modality,
+    Segment,
+    TextRequest,
+    TextResult,
+    Usage,
+    Word,
+)
+from router.tasks import output_of, request_of, task_of, usage_from, usage_json
+
+TEXT, IMAGE, AUDIO, EMBEDDING = Modality.TEXT, Modality.IMAGE, Modality.AUDIO, Modality.EMBEDDING
+WAV = base64.b64encode(b"RIFF....").decode()
+Json = dict[str, Any]  # Any: decoded JSON
+
+GOOD: list[tuple[Modality, Json, Json, object]] = [
+    (TEXT, {"prompt": "hi"}, {}, TextRequest(prompt="hi")),
+    (
+        TEXT,
+        {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "hi"}]},
+        {"temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1, "max_tokens": 7, "stop": "end", "seed": 1},
+        TextRequest(
+            messages=(Message("system", ""), Message("user", "hi")),
+            temperature=0,
+            top_p=0.5,
+            top_k=3,
+            min_p=0.1,
+            max_tokens=7,
+            stop=["end"],
+            seed=1,
+        ),
+    ),
+    (TEXT, {"prompt": "hi", "messages": None}, {"stop": None}, TextRequest(prompt="hi")),
+    (IMAGE, {"prompt": "a cat"}, {}, ImageRequest(prompt="a cat")),
+    (
+        IMAGE,
+        {"prompt": "a cat", "negative_prompt": "a dog", "image": "data:image/png;base64,AAAA"},
+        {"width": 64, "height": 128, "steps": 4, "guidance_scale": 7.5, "strength": 0.5, "seed": 3, "n": 2},
+        ImageRequest(
+            prompt="a cat",
+            negative_prompt="a dog",
+            image=Blob(b"\0\0\0", "image/png"),
+            width=64,
+            height=128,
+            steps=4,
+            guidance_scale=7.5,
+            strength=0.5,
+            seed=3,
+            n=2,
+        ),
+    ),
+    (AUDIO, {"audio": WAV}, {}, AudioRequest(audio=Blob(b"RIFF...."))),
+    (
+        AUDIO,
+        {"audio": "data:audio/wav;base64," + WAV},
+        {"language": "auto", "task": "translate", "word_timestamps": True, "prompt": "p", "vad": False},
+        AudioRequest(
+            audio=Blob(b"RIFF....", "audio/wav"), task="translate", word_timestamps=True, prompt="p", vad=False
+        ),
+    ),
+    (EMBEDDING, {"text": "a"}, {}, EmbeddingRequest(texts=("a",))),
+    (EMBEDDING, {"texts": ["a", "b"]}, {"dimensions": 8}, EmbeddingRequest(texts=("a", "b"), dimensions=8)),
+    (EMBEDDING, {"input": ["a"]}, {"normalize": False}, EmbeddingRequest(texts=("a",), normalize=False)),
+    (EMBEDDING, {"input": "a"}, {"prompt_name": "query"}, EmbeddingRequest(texts=("a",), prompt_name="query")),
+]
+
+
+@pytest.mark.parametrize(("modality", "input", "params", "request_"), GOOD)
+def test_json_becomes_the_request_it_says(modality: Modality, input: Json, params: Json, request_: object) -> None:  # noqa: A002
+    assert request_of(modality, input, params) == request_
+
+
+BAD: list[tuple[Modality, Json, Json, dict[str, str]]] = [
+    (TEXT, {}, {}, {"input": "needs exactly one of prompt, messages, it has none"}),
+    (
+        TEXT,
+        {"prompt": "a", "messages": [{"role": "user", "content": "b"}]},
+        {},
+        {"input": "both of prompt and messages"},
+    ),
+    (TEXT, {"prompt": ""}, {}, {"input.prompt": "at least 1 character, got ''"}),
+    (TEXT, {"messages": []}, {}, {"input.messages": "at least 1 item"}),
+    (TEXT, {"messages": [{"role": "robot", "content": "x"}]}, {}, {"input.messages[0].role": "'user'"}),
+    (TEXT, {"messages": [{"role": "user"}]}, {}, {"input.messages[0].content": "is missing"}),
+    (TEXT, {"prompt": "a"}, {"temperature": -0.1}, {"params.temperature": "greater than or equal to 0, got -0.1"}),
+    (TEXT, {"prompt": "a"}, {"temperature": "0"}, {"params.temperature": "valid number, got '0'"}),
+    (TEXT, {"prompt": "a"}, {"temperature": float("nan")}, {"params.temperature": "finite number"}),
+    (TEXT, {"prompt": "a"}, {"max_tokens": 0}, {"params.max_tokens": "greater than or equal to 1, got 0"}),
+    (TEXT, {"prompt": "a"}, {"max_tokens": 1.5}, {"params.max_tokens": "valid integer, got 1.5"}),
+    (TEXT, {"prompt": "a"}, {"max_tokens": True}, {"params.max_tokens": "valid integer, got True"}),
+    (TEXT, {"prompt": "a"}, {"seed": -1}, {"params.seed": "got -1"}),
+    (TEXT, {"prompt": "a"}, {"stop": [""]}, {"params.stop[0]": "at least 1 character"}),
+    (TEXT, {"prompt": "a"}, {"temprature": 1}, {"params.temprature": "is not known here"}),
+    (
+        TEXT,
+        {"promt": "a"},
+        {"top_p": 0, "top_k": -1},
+        {"input.promt": "is not known here", "params.top_p": "got 0", "params.top_k": "got -1"},
+    ),
+    (IMAGE, {}, {}, {"input.prompt": "is missing"}),
+    (IMAGE, {"prompt": "a"}, {"width": 65, "n": 0}, {"params.width": "multiple of 8, got 65", "params.n": "got 0"}),
+    (IMAGE, {"prompt": "a", "image": "not base64!"}, {}, {"input.image": "is not base64"}),
+    (AUDIO, {}, {}, {"input": "needs exactly one of audio, audio_url, asset_id, it has none"}),
+    (AUDIO, {"audio": ""}, {}, {"input.audio": "is empty"}),
+    (
+        AUDIO,
+        {"audio_url": "https://example.org/a.wav"},
+        {},
+        {"input.audio_url": "send the file as base64 in input.audio"},
+    ),
+    (AUDIO, {"asset_id": "asset_1"}, {}, {"input.asset_id": "send the file as base64 in input.audio"}),
+    (AUDIO, {"audio": WAV}, {"language": "English"}, {"params.language": "got 'English'"}),
+    (AUDIO, {"audio": WAV}, {"task": "sing"}, {"params.task": "'translate', got 'sing'"}),
+    (EMBEDDING, {}, {}, {"input": "needs exactly one of text, texts, input, it has none"}),
+    (EMBEDDING, {"text": " \n"}, {}, {"input.text": "is empty"}),
+    (EMBEDDING, {"texts": []}, {}, {"input.texts": "at least 1 item"}),
+    (EMBEDDING, {"texts": ["a", "", "b", " "]}, {}, {"input.texts[1]": "is empty", "input.texts[3]": "is empty"}),
+    (EMBEDDING, {"texts": "a"}, {}, {"input.texts": "valid list"}),
+    (EMBEDDING, {"input": ["a", 5]}, {}, {"input.input[1]": "valid string, got 5"}),
+    (
+        EMBEDDING,
+        {"text": "a"},
+        {"dimensions": 0, "normalize": 1},
+        {"params.dimensions": "got 0", "params.normalize": "got 1"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("modality", "input", "params", "errors"), BAD)
+def test_bad_json_is_refused_with_every_wrong_field_named(
+    modality: Modality,
+    input: Json,  # noqa: A002
+    params: Json,
+    errors: dict[str, str],
+) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        request_of(modality, input, params)
+    found = {error["path"]: error["message"] for error in refused.value.details["errors"]}  # type: ignore[attr-defined]  # a list
+    assert found.keys() == errors.keys()
+    for path, message in errors.items():
+        assert message in found[path]
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(InputInvalid) as refused:
+        request_of(AUDIO, {"audio": WAV}, {"language": "x" * 5000})
+    assert len(refused.value.message) < 300
+
+
+def test_a_task_carries_what_the_job_says() -> None:
+    job = a_job(model="parrot", priority=90, timeout_s=2.5)
+    task = task_of(job)
+    assert (task.id, task.model, task.priority, task.timeout_s) == (job.id, "parrot", 90, 2.5)
+    assert task.organization_id == job.request.organization_id
+
+
+def test_results_become_the_output_of_the_wire() -> None:
+    assert output_of(TextResult("7", "stop")) == {"text": "7", "finish_reason": "stop"}
+    vectors = struct.pack("<4f", 1.0, 0.5, -0.25, 0.0)
+    assert output_of(EmbeddingResult(2, vectors)) == {"embeddings": [[1.0, 0.5], [-0.25, 0.0]], "dimensions": 2}
+    words = (Word(0.0, 0.5, "a", 0.9),)
+    assert output_of(AudioResult("a b", "en", 2.0, (Segment(0.0, 1.0, "a", words), Segment(1.0, 2.0, "b")))) == {
+        "text": "a b",
+        "language": "en",
+        "duration_s": 2.0,
+        "segments": [
+            {
+                "start": 0.0,
+                "end": 1.0,
+                "text": "a",
+                "words": [{"start": 0.0, "end": 0.5, "text": "a", "probability": 0.9}],
+            },
+            {"start": 1.0, "end": 2.0, "text": "b"},
+        ],
+    }
+    assert output_of(ImageResult((GeneratedImage(b"png", "image/png", 8, 16, 3),))) == {
+        "images": [{"data": "cG5n", "content_type": "image/png", "width": 8, "height": 16, "seed": 3}]
+    }
+
+
+def test_usage_survives_json() -> None:
+    usage = Usage(input_tokens=3, output_tokens=4, audio_seconds=1.5, images=2, device_seconds=0.25)
+    assert usage_from(usage_json(usage)) == usage
