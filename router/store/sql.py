@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, Select, insert, inspect, select, update
+from sqlalchemy.exc import DatabaseError
 
 from protos.errors import Conflict, Internal, NotFound
 from protos.types import OrganizationId
@@ -75,8 +76,13 @@ class SqlStore:
         stack.callback(lock.release)
         engines = sqlite_engines(path, synchronous)
         stack.callback(engines.dispose)
-        with engines.writer.begin() as connection:
-            _prepare(connection, path)
+        try:
+            with engines.writer.begin() as connection:
+                _prepare(connection, path)
+        except DatabaseError as exc:
+            raise Conflict(
+                f"{path} is not a SQLite database that can be written ({exc.orig}): move it away, or name another file"
+            ) from exc
         return engines
 
     # ---- writes ----
