@@ -47,6 +47,7 @@ def up(
 ) -> None:
     """Start a router and a node per device, and keep them running. Ctrl-C ends everything."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s up: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the tour's own requests are no news
     names = device_names() if devices == "auto" else devices.split(",")
     targets = tuple(f"127.0.0.1:{node_port + index}" for index in range(len(names)))
     settings = RouterSettings.load(os.environ, {"host": host, "port": port, "data_dir": data, "nodes": targets})

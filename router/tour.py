@@ -48,7 +48,7 @@ async def take(url: str, key: str, console: Console) -> None:
             with console.status(f"asking for {modality}"):
                 answer = await _ask(client, modality)
             console.print(_shown(modality, answer))
-    console.print(_next_steps(url), highlight=False)
+    console.print(_next_steps(url), highlight=False, soft_wrap=True)  # a line to copy must stay one line
 
 
 async def wait_until_ready(client: httpx.AsyncClient, console: Console) -> None:
