@@ -44,7 +44,8 @@ def to_status(error: FabricError) -> status_pb2.Status:
 def from_rpc_error(error: grpc.RpcError, peer: str) -> FabricError:
     """The error that the peer raised, or what a broken connection means. `peer` names the other side in messages."""
     # AioRpcError answers as a grpc.Call does without being one.
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+    is_call = isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+    status = rpc_status.from_call(error) if is_call else None  # type: ignore[arg-type]  # what it reads, both have
     if status is not None and (rebuilt := _from_status(status)) is not None:
         return rebuilt
     code, text = error.code(), error.details()

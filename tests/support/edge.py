@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,10 @@ async def fake_node(folder: Path, gate: threading.Event | None = None) -> AsyncI
     """A node with a fake engine of each modality. While `gate` is not set its steps stand still."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    def load(spec: ModelSpec, device: DeviceSpec) -> FakeEngine:
+    def load(spec: ModelSpec, _device: DeviceSpec) -> FakeEngine:
         return FakeEngine(spec, faults=Faults(gate=gate))
 
-    def loader(name: str) -> LoadEngine:
+    def loader(_name: str) -> LoadEngine:
         return load
 
     settings = NodeSettings(
@@ -94,6 +94,13 @@ class Edge:
         await self.client.get(f"/v1/jobs/{job_id}/events")
         job: dict[str, object] = (await self.client.get(f"/v1/jobs/{job_id}")).json()["data"]
         return job
+
+    async def until(self, path: str, is_so: Callable[[httpx.Response], bool]) -> httpx.Response:
+        """The first answer of which it is so."""
+        async with asyncio.timeout(BOUND_S):
+            while not is_so(response := await self.client.get(path)):  # noqa: ASYNC110 - a client has nothing else
+                await asyncio.sleep(0.02)
+        return response
 
 
 @asynccontextmanager
