@@ -10,6 +10,8 @@ from protos.types import Modality
 MODULES: Final[Mapping[str, tuple[str, frozenset[Modality]]]] = {
     "text": ("node.engines.text", frozenset({Modality.TEXT})),
     "embedding": ("node.engines.embedding", frozenset({Modality.EMBEDDING})),
+    "diffusion": ("node.engines.diffusion", frozenset({Modality.IMAGE})),
+    "whisper": ("node.engines.whisper", frozenset({Modality.AUDIO})),
     "fake": ("node.engines.fake", frozenset(Modality)),
 }
 

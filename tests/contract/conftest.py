@@ -9,7 +9,7 @@ import pytest
 
 from node.engine import DeviceSpec, Engine, ModelSpec
 from node.engines import loader
-from protos.types import EmbeddingRequest, Modality, ModelId, TaskRequest, TextRequest
+from protos.types import EmbeddingRequest, ImageRequest, Modality, ModelId, TaskRequest, TextRequest
 
 CPU: Final = DeviceSpec("cpu", 0, 1)
 SEATS: Final = 3
@@ -34,6 +34,10 @@ def embedding_request(number: int) -> TaskRequest:
     return EmbeddingRequest(texts=[f"text {i} of {number}" for i in range(8)])
 
 
+def image_request(number: int) -> TaskRequest:
+    return ImageRequest(prompt=f"picture {number}", steps=2 + number, guidance_scale=float(number), seed=number)
+
+
 def _no_files(_: Path) -> str:
     return ""
 
@@ -50,9 +54,16 @@ def _tiny_bert(folder: Path) -> str:
     return tiny.save_encoder(folder, tiny.encoder_config())
 
 
+def _tiny_pipeline(folder: Path) -> str:
+    import tiny_pipelines
+
+    return tiny_pipelines.save(tiny_pipelines.stable_diffusion(), folder)
+
+
 ENGINES: Final = (
     EngineCase("text", Modality.TEXT, _tiny_llama, text_request, TextRequest(prompt="")),
     EngineCase("embedding", Modality.EMBEDDING, _tiny_bert, embedding_request, EmbeddingRequest(texts=())),
+    EngineCase("diffusion", Modality.IMAGE, _tiny_pipeline, image_request, ImageRequest(prompt="", n=9)),
     EngineCase("fake", Modality.TEXT, _no_files, text_request, TextRequest(prompt="")),
     EngineCase("fake", Modality.EMBEDDING, _no_files, embedding_request, EmbeddingRequest(texts=())),
 )

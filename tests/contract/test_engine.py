@@ -1,5 +1,6 @@
 """What every engine does, as node/engine.py promises it."""
 
+import io
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,18 @@ import pytest
 
 from node.engine import Done, Engine, Failed, Prepared, Step, StepEvent
 from protos.errors import FabricError, InputInvalid
-from protos.types import ImageRequest, ModelId, Progress, Task, TaskId, TaskResult
+from protos.types import (
+    GeneratedImage,
+    ImageRequest,
+    ImageResult,
+    Modality,
+    ModelId,
+    Progress,
+    Task,
+    TaskId,
+    TaskResult,
+    TextRequest,
+)
 
 Case = Any  # EngineCase of conftest.py, which cannot be imported
 
@@ -64,12 +76,22 @@ def test_a_result_does_not_depend_on_batch_mates(engine: Engine, engine_case: Ca
 
 
 def is_close(found: TaskResult, expected: TaskResult) -> bool:
-    """Equal, but for the rounding of vectors."""
+    """Equal, but for the rounding of vectors and of pixels."""
+    if isinstance(found, ImageResult) and isinstance(expected, ImageResult):
+        return all(is_close_picture(a, b) for a, b in zip(found.images, expected.images, strict=True))
     vectors = [getattr(result, "vectors", None) for result in (found, expected)]
     if vectors[0] is None or vectors[1] is None:
         return found == expected
     rows = [memoryview(one).cast("f") for one in vectors]
     return rows[0].shape == rows[1].shape and all(abs(a - b) < 1e-5 for a, b in zip(*rows, strict=True))
+
+
+def is_close_picture(found: GeneratedImage, expected: GeneratedImage) -> bool:
+    from PIL import Image, ImageChops
+
+    pictures = [Image.open(io.BytesIO(one.data)) for one in (found, expected)]
+    off = max(most for _, most in ImageChops.difference(*pictures).getextrema())
+    return off <= 1 and pictures[0].info == pictures[1].info
 
 
 def test_a_full_engine_has_no_room_and_an_empty_one_always_has(engine: Engine, engine_case: Case) -> None:
@@ -156,8 +178,10 @@ def test_prepare_runs_on_many_threads_at_a_time(engine: Engine, engine_case: Cas
 def test_a_request_of_another_modality_is_a_named_error(engine: Engine, engine_case: Case) -> None:
     if engine_case.name == "fake":
         pytest.skip("the fake serves every modality")
+    is_image = engine.modality is Modality.IMAGE
+    other = TextRequest(prompt="a cat") if is_image else ImageRequest(prompt="a cat")
     with pytest.raises(FabricError):
-        engine.prepare(Task(id=TaskId("other"), request=ImageRequest(prompt="a cat")))
+        engine.prepare(Task(id=TaskId("other"), request=other))
 
 
 def test_warming_up_seats_nobody_and_changes_no_result(engine: Engine, engine_case: Case) -> None:
