@@ -5,12 +5,13 @@ Not about SQL (transaction.py) nor about the rules of each operation (operations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
 from router.store.rows import Columns
 
-PENDING = "pending"  # the counter of pending jobs
+UNFINISHED: Final = (JobState.PENDING, JobState.STARTED)  # each has a counter of its name: how many jobs are in it
 
 IdempotencyKey = tuple[str, str]  # organization, key
 
@@ -80,12 +81,12 @@ class Group:
 
     @property
     def pending(self) -> int:
-        return self.counters.get(PENDING, 0)
+        return self.counters.get(JobState.PENDING, 0)
 
     def insert(self, job: Job, columns: Mapping[str, object], standing: Standing) -> Standing:
         """Adds a pending job and its first event."""
         self.rows[job.id] = standing
-        self.counters[PENDING] = self.pending + 1
+        self._count(job.state, 1)
         if job.request.idempotency_key is not None:
             self.originals[(job.request.organization_id, job.request.idempotency_key)] = job
         request = job.request
@@ -95,10 +96,11 @@ class Group:
         return standing
 
     def put(self, row: Standing) -> None:
-        """Replaces the row of a job, and keeps the count of pending ones."""
+        """Replaces the row of a job, and keeps the count of those that have not ended."""
         was = self.rows[row.id].state
-        if was is JobState.PENDING and row.state is not JobState.PENDING:
-            self.counters[PENDING] = self.pending - 1
+        if was is not row.state:
+            self._count(was, -1)
+            self._count(row.state, 1)
         self.rows[row.id] = self.changed[row.id] = row
 
     def put_with_event(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
@@ -106,6 +108,10 @@ class Group:
         row = replace(row, seq=row.seq + 1)
         self.put(row)
         return self._record(row, kind, payload)
+
+    def _count(self, state: JobState, more: int) -> None:
+        if state in UNFINISHED:
+            self.counters[state.value] = self.counters.get(state.value, 0) + more
 
     def _record(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
         counter = position_counter(row.organization_id)

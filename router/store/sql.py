@@ -21,6 +21,7 @@ from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
 from router.store import queries, tables
 from router.store.base import Ending, JobFilter, Lease, Queue
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
+from router.store.group import UNFINISHED
 from router.store.lock import FileLock
 from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
 from router.store.rows import encoded_or_none, event_from, job_from, request_columns, usage_column
@@ -147,8 +148,8 @@ class SqlStore:
         return cast(int, rows[0].value) if rows else 0
 
     async def count_unfinished(self) -> Mapping[JobState, int]:
-        counted = {JobState(state): count for state, count in await self._read(queries.count_unfinished())}
-        return {state: counted.get(state, 0) for state in (JobState.PENDING, JobState.STARTED)}
+        counted = {row.name: row.value for row in await self._read(queries.COUNT_UNFINISHED)}
+        return {state: counted.get(state.value, 0) for state in UNFINISHED}
 
     async def _write(self, write: Any) -> Any:  # Any: each write has a result of its own
         if self._writer is None:

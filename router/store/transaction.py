@@ -15,7 +15,7 @@ from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
 from router.store import tables
 from router.store.base import Lease
-from router.store.group import FRONT, PENDING, Group, IdempotencyKey, Standing, Turns, position_counter
+from router.store.group import FRONT, UNFINISHED, Group, IdempotencyKey, Standing, Turns, position_counter
 from router.store.operations import Create, Operation, Requeue
 from router.store.rows import event_columns, job_from
 
@@ -153,7 +153,7 @@ def _originals(connection: Connection, creates: Sequence[Create]) -> dict[Idempo
 
 
 def _counters_of(connection: Connection, organizations: Iterable[str]) -> dict[str, int]:
-    names = [PENDING, *(position_counter(organization_id) for organization_id in organizations)]
+    names = [*UNFINISHED, *(position_counter(organization_id) for organization_id in organizations)]
     return {row.name: row.value for row in connection.execute(COUNTERS, {"names": names})}
 
 

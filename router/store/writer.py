@@ -92,15 +92,21 @@ class Writer:
     # ---- on the event loop ----
 
     def _settle(self, futures: Sequence["asyncio.Future[Any]"], written: Written) -> None:  # Any: as in write
-        if written.events:
-            self._on_commit(written.events)
-        for future, outcome in zip(futures, written.outcomes, strict=True):
-            if future.done():  # its caller went away; what it wrote stays written
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        try:
+            if written.events:
+                self._on_commit(written.events)
+        finally:  # whatever its listeners do, what is durable is told
+            for future, outcome in zip(futures, written.outcomes, strict=True):
+                _resolve(future, outcome)
+
+
+def _resolve(future: "asyncio.Future[Any]", outcome: object) -> None:  # Any: as in write
+    if future.done():  # its caller went away; what it wrote stays written
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _commit(connection: Connection, writes: Sequence[Write], clock: Callable[[], float]) -> Written:

@@ -357,6 +357,17 @@ async def test_cancel_of_nobody_is_not_found(store: Store) -> None:
         await store.cancel(JobId("job_nobody"))
 
 
+async def test_the_unfinished_are_counted_by_state(store: Store, clock: ManualClock) -> None:
+    for _ in range(5):
+        await create(store)
+    ends, runs, _ = await claim(store, 3)
+    await start(store, ends)
+    await start(store, runs)
+    await store.finish(ends, DONE)
+    await store.release(runs, clock.now, {"code": "node_unavailable", "message": "gone"})
+    assert await store.count_unfinished() == {JobState.PENDING: 3, JobState.STARTED: 1}
+
+
 # ---- events ----
 
 

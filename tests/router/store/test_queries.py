@@ -42,6 +42,7 @@ def plan(connection: Connection, statement: Any) -> Sequence[str]:  # Any: a sel
         str(compiled)
         .replace("IN (__[POSTCOMPILE_ids])", "IN ('a', 'b')")
         .replace("IN (__[POSTCOMPILE_names])", "IN ('a')")
+        .replace("IN (__[POSTCOMPILE_name_1])", "IN ('a')")
     )
     values = tuple(None for _ in range(text.count("?")))
     return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
@@ -63,6 +64,7 @@ STATEMENTS = {
     "lanes": queries.FIRST_LANE_AFTER,
     "due lanes": queries.DUE_LANES,
     "next due": queries.NEXT_DUE,
+    "count": queries.COUNT_UNFINISHED,
     "events of a job": queries.events_of_job(A_JOB, 0, 10),
     "events of an organization": queries.events_of_organization(ORGANIZATION, 0, 10),
     "last position": queries.last_position(ORGANIZATION),
