@@ -5,20 +5,47 @@ Not about routes (jobs.py) nor about what input and params mean (router/tasks.py
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema, union_schema
 
 from protos.errors import InputInvalid
 from protos.types import DEFAULT_PRIORITY, Modality, Tier, Usage
 from router.api.context import organization
+from router.inputs import (
+    AudioInput,
+    AudioParams,
+    EmbeddingInput,
+    EmbeddingParams,
+    ImageInput,
+    ImageParams,
+    TextInput,
+    TextParams,
+)
 from router.jobs import Job, JobRequest, JobState, Json
 from router.settings import RouterSettings
 from router.tasks import usage_json
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, strict=True, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentedAs:
+    """Shows a field as one of these models in the OpenAPI document. What reads the field knows which (router/tasks.py)."""
+
+    models: tuple[type[BaseModel], ...]
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(union_schema([model.__pydantic_core_schema__ for model in self.models]))
+
+
+Input = Annotated[dict[str, Any], DocumentedAs((TextInput, ImageInput, AudioInput, EmbeddingInput))]  # Any: JSON
+Params = Annotated[dict[str, Any], DocumentedAs((TextParams, ImageParams, AudioParams, EmbeddingParams))]  # Any: JSON
 
 
 class JobBody(BaseModel):
@@ -32,16 +59,8 @@ class JobBody(BaseModel):
     )
 
     modality: Modality
-    input: dict[str, Any] = Field(
-        description="text: prompt, or messages [{role, content}]; image: prompt, negative_prompt, image; "
-        "audio: audio (base64); embedding: text, or texts"
-    )
-    params: dict[str, Any] = Field(
-        default_factory=dict,
-        description="text: temperature, top_p, top_k, min_p, max_tokens, stop, seed, repetition_penalty; "
-        "embedding: dimensions, normalize, prompt_name; image: width, height, steps, guidance_scale, strength, seed, n; "
-        "audio: language, task, word_timestamps, prompt, vad, temperature",
-    )
+    input: Input = Field(description="of the modality")
+    params: Params = Field(default_factory=dict, description="of the modality")
     tier: Tier | None = Field(default=None, description="basic: local and free; premium: remote and paid")
     model: Name | None = Field(default=None, description="default: the modality's")
     organization_id: str | None = None

@@ -3,6 +3,8 @@
 A job is refused before it is stored when it can be known never to run: a wrong field (router/tasks.py), or a model that
 no known place has (router/api/placement.py). What only the node can tell, such as a prompt longer than the context, takes
 its tokenizer: such a job is stored and fails with the node's own error. /v1/providers/execute answers both at once.
+
+Lists are an organization's. A single job is found by its id alone: the keys of this release belong to no organization.
 """
 
 import time

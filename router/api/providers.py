@@ -4,7 +4,6 @@ Not about running it (direct.py).
 """
 
 from dataclasses import replace
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +13,7 @@ from protos.types import Estimate, Modality, ModelId, OrganizationId, Task, Task
 from providers.base import Snapshot
 from router.api.context import JSON_BODY, WithOrganization, WithParts
 from router.api.envelope import Success, success
-from router.api.job_shapes import LOCAL_COST, Name
+from router.api.job_shapes import LOCAL_COST, Input, Name, Params
 from router.api.nodes import HealthShape
 from router.api.placement import checked_request
 from router.jobs import Json
@@ -34,8 +33,8 @@ class DirectBody(BaseModel):
     )
 
     modality: Modality
-    input: dict[str, Any]
-    params: dict[str, Any] = Field(default_factory=dict)
+    input: Input
+    params: Params = Field(default_factory=dict)
     model: Name | None = None
     tier: Tier | None = None
 

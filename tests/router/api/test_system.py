@@ -167,6 +167,15 @@ async def test_answers_are_as_described(box: Edge) -> None:
     assert set(node) == set(schemas["NodeShape"]["properties"])
 
 
+async def test_input_and_params_are_described_for_each_modality(edge: Edge) -> None:
+    schemas = (await edge.client.get("/openapi.json")).json()["components"]["schemas"]
+    for body in ("JobBody", "DirectBody"):
+        for field, kind in (("input", "Input"), ("params", "Params")):
+            shown = {each["$ref"].rpartition("/")[2] for each in schemas[body]["properties"][field]["anyOf"]}
+            assert shown == {f"{modality}{kind}" for modality in ("Text", "Image", "Audio", "Embedding")}
+    assert schemas["TextParams"]["properties"]["temperature"]
+
+
 @pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"])
 async def test_the_docs_page_loads_from_this_machine_alone(edge: Edge, name: str) -> None:
     page = (await edge.client.get("/docs")).text
