@@ -1,0 +1,66 @@
+"""The probes of the host's memory."""
+
+from pathlib import Path
+
+import pytest
+
+from node.memory import host
+from node.memory.devices import CpuProbe, capacity_bytes, device_spec
+from protos.errors import InputInvalid
+
+
+def machine(root: Path, *, physical_kib: int, cgroup: str | None = None) -> Path:
+    (root / "proc").mkdir()
+    (root / "proc" / "meminfo").write_text(f"MemTotal:       {physical_kib} kB\nMemFree: 1 kB\n")
+    if cgroup is not None:
+        (root / "sys" / "fs" / "cgroup").mkdir(parents=True)
+        (root / "sys" / "fs" / "cgroup" / "memory.max").write_text(cgroup)
+    return root
+
+
+def test_the_physical_memory_is_all_there_is(tmp_path: Path) -> None:
+    assert host.total_bytes(machine(tmp_path, physical_kib=1000)) == 1_024_000
+
+
+@pytest.mark.parametrize(("limit", "total"), [("5000\n", 5000), ("max\n", 1_024_000), ("9999999\n", 1_024_000)])
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path, limit: str, total: int) -> None:
+    assert host.total_bytes(machine(tmp_path, physical_kib=1000, cgroup=limit)) == total
+
+
+def test_a_setting_lowers_the_capacity_and_never_raises_it() -> None:
+    probe = CpuProbe()
+    assert capacity_bytes(probe, 0) == probe.total_bytes()
+    assert capacity_bytes(probe, 1000) == 1000
+    assert capacity_bytes(probe, 1 << 60) == probe.total_bytes()
+
+
+def test_the_allocator_says_what_it_handed_out() -> None:
+    before = host.allocated_bytes()
+    block = bytearray(8 << 20)
+    assert host.allocated_bytes() - before >= len(block)
+
+
+def test_a_peak_is_seen_though_it_is_gone_at_the_end() -> None:
+    def spike() -> int:
+        block = bytearray(32 << 20)
+        for _ in range(200):  # long enough for a few samples
+            block = bytearray(32 << 20)
+        return len(block)
+
+    size, peak = host.peak_during(spike)
+    assert peak >= size
+    assert host.peak_during(lambda: None)[1] < size
+
+
+def test_trimming_is_harmless() -> None:
+    host.trim()
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputInvalid, match="NVIDIA devices: give cpu or auto"):
+        device_spec("cuda:63", 0)
+
+
+def test_a_cpu_has_at_least_one_thread() -> None:
+    assert device_spec("cpu", 0).threads >= 1
+    assert device_spec("cpu", 7).threads == 7
