@@ -1,0 +1,153 @@
+"""Models that take turns in too little memory."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from node.engine import ModelSpec
+from node.engines.fake import FakeEngine, Faults
+from protos.errors import DoesNotFit, FabricError, LoadFailed
+from protos.types import EmbeddingRequest, Finished, ModelId, ModelState, Queued, Started, Task, TaskId, TextRequest
+
+StartNode = Callable[..., AbstractAsyncContextManager[Any]]  # tests/node/conftest.py: a Client
+
+MIB = 1 << 20
+PAIR = """
+[[model]]
+id = "a"
+engine = "fake"
+modality = "text"
+[[model]]
+id = "b"
+engine = "fake"
+modality = "text"
+"""
+ROOM_FOR_ONE = {"memory_bytes": 100 * MIB, "min_residency_s": 0.0}
+
+
+def large(spec: ModelSpec) -> FakeEngine:
+    return FakeEngine(spec, held_bytes=60 * MIB)
+
+
+def ask(model: str, task_id: str = "t") -> Task:
+    return Task(id=TaskId(task_id), request=TextRequest(prompt="one two"), model=ModelId(model))
+
+
+def states(client: Any) -> dict[str, ModelState]:
+    return {model.id: model.state for model in client.daemon.service.models()}
+
+
+@pytest.fixture(autouse=True)
+async def bound() -> AsyncIterator[None]:
+    async with asyncio.timeout(30):
+        yield
+
+
+async def test_an_idle_model_makes_room_for_the_one_asked_for(start_node: StartNode) -> None:
+    async with start_node(PAIR, load=large, **ROOM_FOR_ONE) as client:
+        await client.run(ask("a"))
+        await client.run(ask("b"))
+        assert states(client) == {"a": ModelState.UNLOADED, "b": ModelState.READY}
+
+
+async def test_a_busy_model_is_waited_for(start_node: StartNode) -> None:
+    gate = threading.Event()
+
+    def gated(spec: ModelSpec) -> FakeEngine:
+        return FakeEngine(spec, held_bytes=60 * MIB, faults=Faults(gate=gate))
+
+    async with start_node(PAIR, load=gated, **ROOM_FOR_ONE) as client:
+        busy = client.events(ask("a", "busy"))
+        assert [type(await anext(busy)) for _ in range(2)] == [Queued, Started]
+        waits = client.events(ask("b", "waits"))
+        assert isinstance(await anext(waits), Queued)
+        assert states(client)["a"] == ModelState.READY
+        gate.set()
+        assert isinstance([event async for event in busy][-1], Finished)
+        assert isinstance([event async for event in waits][-1], Finished)
+
+
+async def test_a_wait_for_memory_has_an_end_with_the_numbers(start_node: StartNode) -> None:
+    gate = threading.Event()
+
+    def gated(spec: ModelSpec) -> FakeEngine:
+        return FakeEngine(spec, held_bytes=60 * MIB, faults=Faults(gate=gate))
+
+    async with start_node(PAIR, load=gated, load_wait_s=0.05, **ROOM_FOR_ONE) as client:
+        busy = client.events(ask("a", "busy"))
+        assert [type(await anext(busy)) for _ in range(2)] == [Queued, Started]
+        error = await client.error_of(ask("b", "waits"))
+        gate.set()
+        await busy.aclose()
+    assert isinstance(error, LoadFailed)
+    assert "model 'b' needs 0.06 GiB, 0.04 GiB are free" in error.message
+
+
+async def test_an_estimate_says_who_would_have_to_go(start_node: StartNode) -> None:
+    async with start_node(PAIR, load=large, **ROOM_FOR_ONE) as client:
+        await client.run(ask("a"))
+        estimate = await client.daemon.service.estimate(ask("b"))
+    assert list(estimate.would_evict) == ["a"]
+
+
+async def test_the_measured_peak_replaces_the_expectation_and_is_remembered(start_node: StartNode) -> None:
+    async with start_node(PAIR, load=large) as client:
+        await client.run(ask("a"))
+        measured = client.daemon.service.models()[0].memory_bytes
+        assert measured >= 60 * MIB
+    async with start_node(PAIR, load=large) as client:
+        assert client.daemon.service.models()[0].memory_bytes == measured
+
+
+async def test_a_model_larger_than_the_node_is_refused_at_the_start(start_node: StartNode) -> None:
+    with pytest.raises(DoesNotFit, match=r"model 'a' needs .* GiB .* the node may use .* GiB: .*models.toml"):
+        async with start_node(PAIR, memory_bytes=1000):
+            pass
+
+
+async def test_who_waits_for_a_load_shares_it(start_node: StartNode) -> None:
+    loads: list[ModelId] = []
+
+    def counted(spec: ModelSpec) -> FakeEngine:
+        loads.append(spec.id)
+        return FakeEngine(spec)
+
+    async with start_node(PAIR, load=counted) as client, asyncio.TaskGroup() as group:
+        for i in range(5):
+            group.create_task(client.run(ask("a", f"t{i}")))
+    assert loads == ["a"]
+
+
+async def test_an_unused_model_is_unloaded_and_comes_back(start_node: StartNode) -> None:
+    models = PAIR.replace('id = "a"', 'id = "a"\nkeep_alive = 0')
+    async with start_node(models, load=large) as client:
+        for _ in range(3):
+            assert isinstance((await client.run(ask("a")))[-1], Finished)
+
+
+async def test_a_broken_warm_up_fails_the_load_and_closes_the_engine(start_node: StartNode) -> None:
+    made: list[FakeEngine] = []
+
+    class Broken(FakeEngine):
+        def warm_up(self) -> None:
+            raise RuntimeError("no kernel for this device")
+
+    def broken(spec: ModelSpec) -> FakeEngine:
+        made.append(Broken(spec))
+        return made[-1]
+
+    async with start_node(PAIR, load=broken) as client:
+        error: FabricError = await client.error_of(ask("a"))
+        assert client.daemon.service.status().device.reserved_bytes == 0
+    assert "no kernel for this device" in error.message
+    assert made[0].is_closed
+
+
+async def test_embedding_tasks_do_not_reach_a_text_model(start_node: StartNode) -> None:
+    async with start_node(PAIR) as client:
+        task = Task(id=TaskId("t"), request=EmbeddingRequest(texts=["a"]), model=ModelId("a"))
+        assert "is for text, not embedding" in (await client.error_of(task)).message

@@ -1,0 +1,82 @@
+"""One run and its callers: merging, joining, ending once."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.runs import CALLER_EVENTS, Caller, merge
+from protos.errors import Cancelled, Overloaded
+from protos.types import Preview, Progress, Queued, Segment, SegmentDelta, TaskEvent, TextDelta
+
+EVENTS = st.lists(
+    st.one_of(
+        st.text(max_size=3).map(TextDelta),
+        st.floats(0, 1).map(lambda fraction: Progress(fraction, 1, 2)),
+        st.builds(Preview, st.integers(0, 1), st.binary(max_size=2), st.just("image/png")),
+        st.builds(SegmentDelta, st.builds(Segment, st.just(0.0), st.just(1.0), st.text(max_size=3))),
+    ),
+    max_size=30,
+)
+
+
+def merged(events: list[TaskEvent]) -> list[TaskEvent]:
+    out: list[TaskEvent] = []
+    for event in events:
+        merge(out, event)
+    return out
+
+
+@given(EVENTS)
+def test_merging_loses_no_word_and_no_segment(events: list[TaskEvent]) -> None:
+    def words(of: list[TaskEvent]) -> str:
+        return "".join(event.text for event in of if isinstance(event, TextDelta))
+
+    def segments(of: list[TaskEvent]) -> list[TaskEvent]:
+        return [event for event in of if isinstance(event, SegmentDelta)]
+
+    assert words(merged(events)) == words(events)
+    assert segments(merged(events)) == segments(events)
+
+
+def test_text_and_progress_of_a_slow_reader_take_one_place() -> None:
+    assert merged([TextDelta("a"), TextDelta("b")]) == [TextDelta("ab")]
+    assert merged([Progress(0.1, 1, 9), Progress(0.2, 2, 9)]) == [Progress(0.2, 2, 9)]
+
+
+async def test_a_caller_reads_what_came_before_and_after() -> None:
+    caller = Caller([Queued(3)])
+    caller.push(TextDelta("a"))
+    caller.end(None)
+    assert [event async for event in caller.read()] == [Queued(3), TextDelta("a")]
+
+
+async def test_a_caller_gets_the_events_before_the_error() -> None:
+    caller = Caller([])
+    caller.push(TextDelta("a"))
+    caller.end(Cancelled("enough"))
+    events = caller.read()
+    assert await anext(events) == TextDelta("a")
+    with pytest.raises(Cancelled, match="enough"):
+        await anext(events)
+
+
+async def test_a_reader_waits_for_the_next_event() -> None:
+    caller = Caller([])
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        reading = group.create_task(anext(caller.read()))
+        await asyncio.sleep(0)  # it waits now
+        caller.push(TextDelta("a"))
+    assert reading.result() == TextDelta("a")
+
+
+async def test_a_caller_too_far_behind_is_told_so_and_holds_no_more() -> None:
+    caller = Caller([])
+    for i in range(CALLER_EVENTS + 10):
+        caller.push(SegmentDelta(Segment(i, i + 1, "s")))
+    events = caller.read()
+    for _ in range(CALLER_EVENTS):
+        await anext(events)
+    with pytest.raises(Overloaded, match="read faster"):
+        await anext(events)
