@@ -46,6 +46,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),  # a proxy set for the internet is none for a node
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
 )
 
@@ -67,7 +68,7 @@ class NodeProvider:
         self._status: NodeStatus | None = None
         self._seen_at = clock()
         self._lost = f"node {target} has not answered yet"  # why the watch is down; "" while it is up
-        self._calls: set[Any] = set()  # Any: grpc.aio's call objects; those of Execute that run now
+        self._calls: dict[Any, str] = {}  # Any: grpc.aio's call objects; those that run, and why one was cut
 
     # ---- life ----
 
@@ -119,7 +120,8 @@ class NodeProvider:
     def _lose(self, reason: str) -> None:
         before = self.snapshot()
         self._lost = reason
-        for call in tuple(self._calls):
+        for call in self._calls:
+            self._calls[call] = reason
             call.cancel()
         self._ring_if_changed(before)
 
@@ -146,16 +148,11 @@ class NodeProvider:
         self._require()
         message = await self._staged(task)
         call, reader = self._stub.Execute(message), EventReader()
-        self._calls.add(call)
-        try:
-            with self._errors():
-                async for piece in call:
-                    event = reader.read(piece)
-                    if event is not None:
-                        yield event
-        finally:
-            self._calls.discard(call)
-            call.cancel()  # nothing when it has ended; else the node cancels the task, as nobody listens any more
+        with self._running(call):
+            async for piece in call:
+                event = reader.read(piece)
+                if event is not None:
+                    yield event
 
     async def cancel(self, task_id: TaskId) -> None:
         with suppress(NotFound), self._errors():
@@ -171,12 +168,8 @@ class NodeProvider:
         """Returns when the model is ready, however long that takes while the node shows signs of life."""
         self._require()
         call = self._stub.LoadModel(pb.LoadModelRequest(model=model))
-        self._calls.add(call)
-        try:
-            with self._errors():
-                return model_from(await call)
-        finally:
-            self._calls.discard(call)
+        with self._running(call):
+            return model_from(await call)
 
     async def unload(self, model: ModelId) -> Model:
         self._require()
@@ -199,29 +192,35 @@ class NodeProvider:
 
     async def _upload(self, blob: Blob) -> str:
         call = self._stub.Upload(_chunks(blob))
-        self._calls.add(call)
-        try:
-            with self._errors():
-                return str((await call).blob_id)
-        finally:
-            self._calls.discard(call)
+        with self._running(call):
+            return str((await call).blob_id)
 
     def _require(self) -> None:
         if self._lost:
             raise NodeUnavailable(self._lost)
 
     @contextmanager
+    def _running(self, call: Any) -> Iterator[None]:  # Any: one of grpc.aio's call objects
+        """A call that ends with NodeUnavailable when the node is lost, and is cancelled when its reader goes."""
+        self._calls[call] = ""
+        try:
+            with self._errors():
+                yield
+        except asyncio.CancelledError as error:
+            task, reason = asyncio.current_task(), self._calls[call]
+            if not reason or (task is not None and task.cancelling()):
+                raise  # the caller's own
+            raise NodeUnavailable(f"{reason}; what ran there is lost") from error
+        finally:
+            del self._calls[call]
+            call.cancel()  # nothing when it has ended; else the node cancels the task, as nobody listens any more
+
+    @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns gRPC's errors, and the end of a call that the watch has cut, into ours."""
         try:
             yield
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, f"node {self.target}") from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if not self._lost or (task is not None and task.cancelling()):
-                raise  # the caller's own
-            raise NodeUnavailable(f"{self._lost}; what ran there is lost") from error
 
 
 def _empty(blob: Blob) -> Blob:

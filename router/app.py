@@ -58,7 +58,7 @@ def build_app(settings: RouterSettings) -> FastAPI:
         redirect_slashes=False,  # an unknown path is an error in the envelope
         responses=envelope.ERRORS,
     )
-    for routes in (events.routes, jobs.routes, providers.routes, direct.routes, nodes.routes, system.routes):
+    for routes in (jobs.routes, events.routes, providers.routes, direct.routes, nodes.routes, system.routes):
         app.include_router(routes)
     documentation.install(app)
     envelope.install(app)

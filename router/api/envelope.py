@@ -125,7 +125,7 @@ def _translated(request: Request, error: Exception) -> FabricError:
         case HTTPException(status_code=413):
             return PayloadTooLarge(error.detail)
         case HTTPException():
-            return InvalidRequest(error.detail)
+            return InvalidRequest(f"the body cannot be read ({error.__cause__ or error.detail}): send JSON, in UTF-8")
         case _:
             raise AssertionError(f"no handler is installed for {type(error).__name__}: this is a bug")
 

@@ -7,9 +7,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, union_schema
 
@@ -34,6 +34,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, strict=True, allow_inf_nan=False)]
 
 
+# Clients in typed languages send every field, absent ones as null.
+_NULL_IS_EMPTY: Final = BeforeValidator(lambda value: {} if value is None else value)
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentedAs:
     """Shows a field as one of these models in the OpenAPI document. What reads the field knows which (router/tasks.py)."""
@@ -45,7 +49,10 @@ class DocumentedAs:
 
 
 Input = Annotated[dict[str, Any], DocumentedAs((TextInput, ImageInput, AudioInput, EmbeddingInput))]  # Any: JSON
-Params = Annotated[dict[str, Any], DocumentedAs((TextParams, ImageParams, AudioParams, EmbeddingParams))]  # Any: JSON
+Params = Annotated[  # Any: JSON
+    dict[str, Any], _NULL_IS_EMPTY, DocumentedAs((TextParams, ImageParams, AudioParams, EmbeddingParams))
+]
+Metadata = Annotated[dict[str, Any], _NULL_IS_EMPTY]  # Any: JSON
 
 
 class JobBody(BaseModel):
@@ -67,7 +74,7 @@ class JobBody(BaseModel):
     idempotency_key: Name | None = Field(default=None, description="or the header Idempotency-Key")
     priority: Annotated[int, Field(ge=0, le=100, strict=True, description="higher first")] = DEFAULT_PRIORITY
     webhook_url: Annotated[str, Field(max_length=2000)] | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     timeout_s: Seconds | None = None
     deadline_s: Seconds | None = Field(default=None, description="wished end, for routing")
     max_cost_usd: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None

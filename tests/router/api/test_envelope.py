@@ -68,7 +68,14 @@ async def test_malformed_json_is_400(edge: Edge, text: str) -> None:
 
 
 async def test_bytes_that_are_no_text_are_400(edge: Edge) -> None:
-    response = await edge.client.post("/v1/jobs", content=b"\xff\xfe", headers={"content-type": "application/json"})
+    response = await edge.client.post(
+        "/v1/jobs", content=b'{"a": "\xff"}', headers={"content-type": "application/json"}
+    )
+    assert "UTF-8" in str(assert_error(response, 400, "invalid_request")["message"])
+
+
+async def test_json_nested_without_end_is_400(edge: Edge) -> None:
+    response = await edge.client.post("/v1/jobs", content="[" * 100_000, headers={"content-type": "application/json"})
     assert_error(response, 400, "invalid_request")
 
 

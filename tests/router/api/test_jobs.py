@@ -108,6 +108,12 @@ async def test_the_organization_may_be_in_a_header(edge: Edge) -> None:
     assert response.json()["data"]["organization_id"] == "acme"
 
 
+async def test_null_stands_for_a_field_left_out(edge: Edge) -> None:
+    empty = dict.fromkeys(("params", "metadata", "tier", "webhook_url", "timeout_s", "idempotency_key"))
+    job = await created(edge, **empty)
+    assert (job["params"], job["metadata"], job["tier"]) == ({}, {}, None)
+
+
 # ---- bad ones ----
 
 
