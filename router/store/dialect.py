@@ -3,13 +3,16 @@
 Everything else is plain SQLAlchemy Core. A second database is a second branch here.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Insert, Update, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from protos.errors import InvalidRequest
 
@@ -68,3 +71,18 @@ def _sqlite_engine(path: Path, connections: int, synchronous: str) -> Engine:
 
 def _begin_immediate(connection: Any) -> None:  # Any: SQLAlchemy's event signature
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def execute_many(connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, Any]]) -> None:
+    """An executemany without SQLAlchemy's work for each row, which is half of the whole: measured 36 against 15 us a
+    row, and a job has eight of them. Only for columns whose values the driver takes as they are. Any: such values."""
+    compiled = _compiled(statement, connection.dialect, tuple(rows[0]))
+    names = compiled.positiontup
+    values = rows if names is None else [tuple(row[name] for name in names) for row in rows]
+    connection.exec_driver_sql(str(compiled), values)
+
+
+@lru_cache(maxsize=64)
+def _compiled(statement: Insert | Update, dialect: Dialect, names: tuple[str, ...]) -> SQLCompiler:
+    columns = list(names) if isinstance(statement, Insert) else None
+    return statement.compile(dialect=dialect, column_keys=columns)

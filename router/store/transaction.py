@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, null, select, update
 
 from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
 from router.store import tables
 from router.store.base import Lease
+from router.store.dialect import execute_many
 from router.store.group import FRONT, UNFINISHED, Group, IdempotencyKey, Standing, Turns, position_counter
 from router.store.operations import Create, Operation, Requeue
 from router.store.rows import event_columns, job_from
@@ -66,7 +67,7 @@ UPDATE_ENDING = (
 UPDATE_CLAIMED = (
     update(_jobs)
     .where(_jobs.c.id == bindparam("key"))
-    .values(turn=None, due_at=bindparam("due_at"), lease_token=bindparam("lease_token"))
+    .values(turn=null(), due_at=bindparam("due_at"), lease_token=bindparam("lease_token"))
 )
 UPDATE_COUNTER = update(_counters).where(_counters.c.name == bindparam("key")).values(value=bindparam("value"))
 
@@ -178,15 +179,15 @@ def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
 def _write(connection: Connection, group: Group) -> None:
     if group.created:
         rows = [{**columns, **_columns_of(group.rows[columns["id"]])} for columns in group.created]
-        connection.execute(INSERT_JOB, rows)
+        execute_many(connection, INSERT_JOB, rows)
     created = {columns["id"] for columns in group.created}
     moved = [{"key": row.id, **_moving(row)} for row in group.changed.values() if row.id not in created]
     if moved:
-        connection.execute(UPDATE_STANDING, moved)
+        execute_many(connection, UPDATE_STANDING, moved)
     if group.endings:
-        connection.execute(UPDATE_ENDING, group.endings)
+        execute_many(connection, UPDATE_ENDING, group.endings)
     if group.events:
-        connection.execute(INSERT_EVENT, [event_columns(event) for event in group.events])
+        execute_many(connection, INSERT_EVENT, [event_columns(event) for event in group.events])
         _write_counters(connection, group)
 
 
@@ -195,9 +196,9 @@ def _write_counters(connection: Connection, group: Group) -> None:
     old = [{"key": name, "value": value} for name, value in counters if name in stored]
     new = [{"name": name, "value": value} for name, value in counters if name not in stored]
     if old:
-        connection.execute(UPDATE_COUNTER, old)
+        execute_many(connection, UPDATE_COUNTER, old)
     if new:
-        connection.execute(INSERT_COUNTER, new)
+        execute_many(connection, INSERT_COUNTER, new)
 
 
 def _columns_of(row: Standing) -> dict[str, object]:
@@ -236,7 +237,8 @@ def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
     ]
     leases = [Lease(job, secrets.token_hex(8), now + claim.lease_s) for job in jobs]
     if leases:
-        connection.execute(
+        execute_many(
+            connection,
             UPDATE_CLAIMED,
             [{"key": lease.job.id, "due_at": lease.expires_at, "lease_token": lease.token} for lease in leases],
         )
