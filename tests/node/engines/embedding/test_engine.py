@@ -215,3 +215,10 @@ def test_warming_up_teaches_the_cost(desk: Any) -> None:
     assert desk.prepare("before", EmbeddingRequest(texts=["ant"])).expected_s == 0
     desk.engine.warm_up()
     assert desk.prepare("after", EmbeddingRequest(texts=["ant"])).expected_s > 0
+
+
+def test_vectors_in_bfloat16_are_nearly_the_same(desk: Any, bert_path: str) -> None:
+    request = EmbeddingRequest(texts=sentences(4, seed=8))
+    half = Desk(load(spec_of(bert_path, dtype="bfloat16"), CPU))
+    found, expected = matrix(half.alone("half", request)), matrix(desk.alone("full", request))
+    assert (found * expected).sum(1).min() > 0.999

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import CPU, spec_of
+from tiny import CPU, Desk, greedy, spec_of
 
 from node.engines.text import load
 from protos.errors import DoesNotFit, LoadFailed
@@ -48,3 +48,10 @@ def test_a_closed_engine_holds_no_weights(llama_path: str) -> None:
     engine = load(spec_of(llama_path), CPU)
     engine.close()
     assert all(parameter.is_meta for parameter in engine._model.module.parameters())
+
+
+def test_half_the_bytes_in_bfloat16(llama_path: str) -> None:
+    full, half = load(spec_of(llama_path), CPU), load(spec_of(llama_path, dtype="bfloat16"), CPU)
+    desk = Desk(half)
+    assert half.held_bytes() < 0.51 * full.held_bytes()
+    assert len(desk.alone("half", greedy("hello", 8)).text) == 8
