@@ -23,6 +23,8 @@ from router.store.base import Store
 
 Result = TypeVar("Result")
 
+# The dependencies below are coroutines though they wait for nothing: FastAPI sends plain functions to a thread, each.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -38,7 +40,7 @@ class Parts:
     started_at: float  # on the monotonic clock
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -60,7 +62,7 @@ def organization(given: str | None) -> OrganizationId:
     return OrganizationId(given)
 
 
-def _organization(
+async def _organization(
     organization_id: Annotated[str | None, Query(description="whose; default: the header's")] = None,
     x_organization_id: Annotated[str | None, Header(description="whose, where the query does not say")] = None,
 ) -> OrganizationId:
@@ -75,7 +77,7 @@ WithOrganization = Annotated[OrganizationId, Depends(_organization)]
 _JSON: Final = re.compile(r"application/(.+\+)?json")
 
 
-def _require_json(content_type: Annotated[str, Header(include_in_schema=False)] = "") -> None:
+async def _require_json(content_type: Annotated[str, Header(include_in_schema=False)] = "") -> None:
     media_type = content_type.partition(";")[0].strip().lower()
     if not _JSON.fullmatch(media_type):
         shown = repr(content_type) if content_type else "missing"

@@ -25,7 +25,7 @@ _OfOrganization: TypeAlias = AsyncGenerator[JobEvent | None, None]
 _ID_DIGITS: Final = 18  # fits the database's integers
 
 
-def _accept_internal(
+async def _accept_internal(
     include_internal: Annotated[bool, Query(description="accepted; there are no internal events here")] = False,
 ) -> None:
     """The official client sends it."""
@@ -40,7 +40,7 @@ routes = APIRouter(
 )
 
 
-def _after(
+async def _after(
     after: Annotated[str | None, Query(description="the id of the last event seen")] = None,
     last_event_id: Annotated[str | None, Header(description="the same, as browsers send it; it wins")] = None,
 ) -> int | None:
