@@ -4,6 +4,7 @@ Not about what a node is made of (daemon.py).
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,9 @@ def serve(
     }
     settings = NodeSettings.load(environment(), overrides)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {settings.node_id}: %(message)s")
-    sys.exit(run(settings, exit_with_parent=exit_with_parent))
+    status = run(settings, exit_with_parent=exit_with_parent)
+    logging.shutdown()
+    os._exit(status)  # all is closed; the interpreter would wait for the thread of a load that cannot be interrupted
 
 
 def main() -> None:

@@ -14,10 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
 from node.catalog import read_catalog
 from node.engine import LoadEngine
 from node.engines import loader as engine_loader
@@ -28,17 +24,15 @@ from node.registry import Registry, Residency
 from node.rpc import NodeServicer
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Report, Stop
+from node.server import Server
 from node.service import NodeService
 from node.settings import NodeSettings
 from node.uploads import Uploads
-from protos.errors import Conflict
-from protos.fabric.node.v1 import node_pb2, node_pb2_grpc
-from protos.types import Device, ModelState, NodeStatus
+from protos.types import Device
 
 log = logging.getLogger(__name__)
 
 _HEALTH_S: Final = 1.0  # between looks at whether work moves; changes of a model's state are told at once
-_GRACE_S: Final = 1.0  # for answers on their way when the server stops
 _CLOSE_S: Final = 10.0  # for engines to close; a hung device must not keep the process
 EXIT_BROKEN: Final = 1  # the device thread died
 
@@ -67,7 +61,10 @@ class Daemon:
         self.registry = self._build_registry()
         self.service = self._build_service()
         self._uploads = Uploads(self._settings.upload_bytes, self._settings.upload_expiry_s)
-        self._server = await self._start_server()
+        servicer = NodeServicer(self.service, self._uploads, self._settings.drain_timeout_s)
+        self._server = Server(servicer, self._settings.listen, self._settings.message_bytes)
+        self.target = self._server.target
+        await self._server.start()
         self._device_thread = threading.Thread(target=self._run_device, name="device", daemon=True)
         self._device_thread.start()
         self._background = [
@@ -87,7 +84,7 @@ class Daemon:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._server.stop(_GRACE_S)
+        await self._server.stop()
         self._uploads.close()
         await self._close_engines()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -132,25 +129,6 @@ class Daemon:
             version=_version(),
         )
 
-    async def _start_server(self) -> grpc.aio.Server:
-        bound = self._settings.message_bytes
-        server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second node on the port would start and get half of the calls
-                ("grpc.max_receive_message_length", bound),
-                ("grpc.max_send_message_length", bound),
-            ]
-        )
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # set at import, the stubs lack it
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        servicer = NodeServicer(self.service, self._uploads, self._settings.drain_timeout_s)
-        node_pb2_grpc.add_NodeServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
-        names = [service.full_name for service in node_pb2.DESCRIPTOR.services_by_name.values()]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        self.target = _bind(server, self._settings.listen)
-        await server.start()
-        return server
-
     def _describe(self) -> Device:
         memory = self.registry.memory
         return Device(
@@ -193,11 +171,7 @@ class Daemon:
 
     async def _follow_health(self) -> None:
         async for status in self.service.watch(_HEALTH_S):
-            for name, is_serving in _health_of(status).items():
-                state = (
-                    health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
-                )
-                await self._health.set(name, state)
+            await self._server.show_health(status)
 
     def _interrupt(self) -> None:
         self._signals += 1
@@ -223,27 +197,8 @@ def run(settings: NodeSettings, *, exit_with_parent: bool) -> int:
     return asyncio.run(main())
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
-    """Where it listens now, with the port that the system chose for port 0. Raises Conflict when it is taken."""
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise Conflict(
-            f"{listen} is taken or cannot be bound: end who listens there, or choose another address with --listen "
-            "(FABRIC_NODE_LISTEN)"
-        ) from error
-    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-
-
 def _version() -> str:
     try:
         return version("fabric-node")
     except PackageNotFoundError:
         return "source"  # run from a checkout that is not installed
-
-
-def _health_of(status: NodeStatus) -> dict[str, bool]:
-    """By service name: "" is the node, then one per model. A model that loads on demand serves too."""
-    lost = {ModelState.FAILED, ModelState.LOADING}
-    models = {str(model.model.id): model.model.state not in lost for model in status.models}
-    return {"": status.ready, node_pb2.DESCRIPTOR.services_by_name["Node"].full_name: status.ready, **models}

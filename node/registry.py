@@ -10,58 +10,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from node.engine import DeviceSpec, Engine, LoadEngine, ModelSpec
+from node.entries import Entry, find, gib, load_error, never_fits
 from node.memory import ledger
 from node.memory.devices import Probe
 from node.memory.ledger import Evict, Ledger, Load, Refuse, Resident, Wait
 from node.memory.measured import Measured, Memories, key_of
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Attach, Detach
-from protos.errors import Conflict, DoesNotFit, FabricError, LoadFailed, ModelNotFound
-from protos.types import Modality, Model, ModelId, ModelState
+from protos.errors import Conflict, FabricError, LoadFailed
+from protos.types import Modality, ModelId, ModelState
 
 log = logging.getLogger(__name__)
-
-_GIB = 1 << 30
-
-
-@dataclass(slots=True)
-class Entry:
-    """One model of the catalog and what became of it."""
-
-    spec: ModelSpec
-    measured: Measured | None
-    state: ModelState = ModelState.UNLOADED
-    engine: Engine | None = None
-    held_bytes: int = 0
-    error: str = ""
-    leases: int = 0  # tasks that need it loaded
-    since_s: float = 0.0  # it is in its state
-    uses: int = 0
-    was_ready: bool = False  # at some time since the start
-    load: "asyncio.Task[Engine] | None" = None
-    expiry: asyncio.TimerHandle | None = None
-    unloading: "asyncio.Future[None] | None" = None
-    last_error: FabricError | None = field(default=None, repr=False)
-
-    @property
-    def needed_bytes(self) -> int:
-        return self.measured.peak_bytes if self.measured else ledger.expected_bytes(self.spec.file_bytes)
-
-    @property
-    def model(self) -> Model:
-        return Model(
-            id=self.spec.id,
-            modality=self.spec.modality,
-            state=self.state,
-            is_default=self.spec.is_default,
-            memory_bytes=self.needed_bytes,
-            error=self.error,
-            context_tokens=self.engine.context_tokens if self.engine else self.spec.context_tokens or 0,
-            engine=self.spec.engine,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +62,7 @@ class Registry:
         self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
         self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=self._began_s) for s in specs}
         for entry in self._entries.values():
-            self._refuse_what_never_fits(entry)
+            self._refuse_whatnever_fits(entry)
 
     # ---- what there is ----
 
@@ -114,26 +76,7 @@ class Registry:
 
     def find(self, model: ModelId | None, modality: Modality | None = None) -> Entry:
         """The entry of that name, or the default of the modality. Raises ModelNotFound."""
-        if model is not None:
-            return self._named(model, modality)
-        for entry in self._entries.values():
-            if entry.spec.is_default and entry.spec.modality == modality:
-                return entry
-        raise ModelNotFound(f"this node has no default model for {modality}: name one of {self._names(modality)}")
-
-    def _named(self, model: ModelId, modality: Modality | None) -> Entry:
-        entry = self._entries.get(model)
-        if entry is None:
-            raise ModelNotFound(f"this node has no model {model!r}: it has {self._names(modality)}")
-        if modality is not None and entry.spec.modality != modality:
-            raise ModelNotFound(
-                f"model {model!r} is for {entry.spec.modality}, not {modality}: name one of {self._names(modality)}"
-            )
-        return entry
-
-    def _names(self, modality: Modality | None) -> str:
-        found = [e.spec.id for e in self._entries.values() if modality is None or e.spec.modality == modality]
-        return ", ".join(found) or "none"
+        return find(self.entries, model, modality)
 
     def decision(self, entry: Entry) -> ledger.Decision:
         """What loading it now would take."""
@@ -189,7 +132,7 @@ class Registry:
             )
         except Exception as error:  # noqa: BLE001 - the top of a load: it becomes LoadFailed and one log line
             self._reserved.pop(spec.id, None)
-            entry.last_error = _load_error(error, spec.id)
+            entry.last_error = load_error(error, spec.id)
             entry.error = entry.last_error.message
             self._become(entry, ModelState.FAILED)
             _log_failure(entry.error, error)
@@ -248,11 +191,11 @@ class Registry:
                         case Wait():
                             await self._wait_for_memory()
                         case Refuse():
-                            raise _never_fits(entry, self._capacity_bytes)
+                            raise never_fits(entry, self._capacity_bytes)
         except TimeoutError as error:
             free = self.memory.free_bytes
             raise LoadFailed(
-                f"model {entry.spec.id!r} needs {_gib(entry.needed_bytes)}, {_gib(max(0, free))} are free and the other models "
+                f"model {entry.spec.id!r} needs {gib(entry.needed_bytes)}, {gib(max(0, free))} are free and the other models "
                 f"were busy for {self._residency.load_wait_s:.0f} s: retry later, or give the node fewer models"
             ) from error
 
@@ -308,10 +251,10 @@ class Registry:
             self._begin_unload(entry)
 
     async def close(self) -> None:
-        """Ends what loads, then unloads all."""
-        loads = [entry.load for entry in self._entries.values() if entry.load is not None]
-        await asyncio.gather(*loads, return_exceptions=True)
+        """Unloads all. A load under way cannot be interrupted: it is left to its thread, and nobody gets its engine."""
         for entry in self._entries.values():
+            if entry.load is not None:
+                entry.load.cancel()
             if entry.engine is not None:
                 self._begin_unload(entry)
         await asyncio.gather(*(e.unloading for e in self._entries.values() if e.unloading is not None))
@@ -343,9 +286,9 @@ class Registry:
         self._freed.set()
         self._freed = asyncio.Event()
 
-    def _refuse_what_never_fits(self, entry: Entry) -> None:
+    def _refuse_whatnever_fits(self, entry: Entry) -> None:
         if entry.needed_bytes > self._capacity_bytes:
-            raise _never_fits(entry, self._capacity_bytes)
+            raise never_fits(entry, self._capacity_bytes)
 
 
 @contextmanager
@@ -358,25 +301,6 @@ def _without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _never_fits(entry: Entry, capacity_bytes: int) -> DoesNotFit:
-    source = "measured" if entry.measured else f"expected from the files in {entry.spec.path or 'no folder'}"
-    return DoesNotFit(
-        f"model {entry.spec.id!r} needs {_gib(entry.needed_bytes)} ({source}), the node may use {_gib(capacity_bytes)}: "
-        "take it out of models.toml, choose a smaller one, or raise memory_bytes (FABRIC_NODE_MEMORY_BYTES)",
-        details={"needed_bytes": entry.needed_bytes, "capacity_bytes": capacity_bytes},
-    )
-
-
 def _log_failure(text: str, error: Exception) -> None:
     """One line; with the stack where the cause is not ours by name."""
     log.error(text, exc_info=None if isinstance(error, FabricError) else error)
-
-
-def _load_error(error: Exception, model: ModelId) -> FabricError:
-    if isinstance(error, FabricError):
-        return error
-    return LoadFailed(f"model {model!r} could not be loaded ({type(error).__name__}: {error})")
-
-
-def _gib(count: int) -> str:
-    return f"{count / _GIB:.2f} GiB"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from node.engine import Prepared
-from node.registry import Entry
+from node.entries import Entry
 from node.scheduler.messages import Ended
 from protos.errors import FabricError, Overloaded
 from protos.types import Finished, Preview, Progress, Queued, Started, Task, TaskEvent, TextDelta, Timings

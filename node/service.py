@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import assert_never
 
 from node.engine import Done
+from node.entries import Entry
 from node.memory.ledger import Evict, Refuse
 from node.metrics import Meter, Pulse, unready_reason
-from node.registry import Entry, Registry
+from node.registry import Registry
 from node.runs import Run
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Report, Seated, Stepped, Submit
@@ -137,6 +138,8 @@ class NodeService:
             raise Draining(
                 f"node {self._node_id} is shutting down: send task {task.id!r} to another", retry_after_s=1.0
             )
+        if not task.id:
+            raise InputInvalid.at("id", "is empty: give the task an id")
         _check(task)
         entry = self._registry.find(task.model, task.modality)
         self._permits[entry.spec.id].take()
@@ -335,8 +338,6 @@ class NodeService:
 
 def _check(task: Task) -> None:
     """Raises InputInvalid for what no engine looks at."""
-    if not task.id:
-        raise InputInvalid.at("id", "is empty: give the task an id")
     if not 0 <= task.priority <= 100:
         raise InputInvalid.at("priority", f"is {task.priority}: give 0 to 100")
     if task.timeout_s is not None and not task.timeout_s > 0:

@@ -70,7 +70,7 @@ def test_durations(tmp_path: Path, text: str, seconds: float | None) -> None:
         (GOOD + 'path = ""\n', "model 'm': path", "folder"),
         (GOOD + GOOD, "model 'm': id", "twice"),
         (GOOD + "default = true\n" + GOOD.replace('"m"', '"n"') + "default = true\n", "model 'n': default", "'m'"),
-        ('[[model]]\nid = "m"\nengine = "tensor"\n', "model 'm': engine", "text, embedding, fake"),
+        ('[[model]]\nid = "m"\nengine = "tensor"\n', "model 'm': engine", "give one of text, embedding"),
         ('[[model]]\nid = "m"\nengine = "fake"\n', "model 'm': modality", "audio, embedding, image, text"),
         ('[[model]]\nid = "m"\nengine = "text"\nmodality = "image"\n', "model 'm': modality", "'image'"),
         ('[[model]]\nid = "m"\n', "model 'm': engine", "missing"),

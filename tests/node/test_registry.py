@@ -151,3 +151,22 @@ async def test_embedding_tasks_do_not_reach_a_text_model(start_node: StartNode) 
     async with start_node(PAIR) as client:
         task = Task(id=TaskId("t"), request=EmbeddingRequest(texts=["a"]), model=ModelId("a"))
         assert "is for text, not embedding" in (await client.error_of(task)).message
+
+
+async def test_a_node_ends_without_waiting_for_a_load_that_hangs(start_node: StartNode) -> None:
+    gate, loading = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hanging(spec: ModelSpec) -> FakeEngine:
+        loop.call_soon_threadsafe(loading.set)
+        gate.wait()
+        return FakeEngine(spec)
+
+    try:
+        async with start_node(PAIR, load=hanging) as client:
+            waits = asyncio.create_task(client.error_of(ask("a")))
+            await loading.wait()
+            await client.daemon.service.drain(0)
+            assert "shutting down" in (await waits).message
+    finally:
+        gate.set()

@@ -1,0 +1,94 @@
+"""The models of the catalog as the node keeps them: the spec, what was measured, and the state.
+
+Not about what changes the state (registry.py).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from node.engine import Engine, ModelSpec
+from node.memory import ledger
+from node.memory.measured import Measured
+from protos.errors import DoesNotFit, FabricError, LoadFailed, ModelNotFound
+from protos.types import Modality, Model, ModelId, ModelState
+
+_GIB: Final = 1 << 30
+
+
+@dataclass(slots=True)
+class Entry:
+    """One model of the catalog and what became of it."""
+
+    spec: ModelSpec
+    measured: Measured | None
+    state: ModelState = ModelState.UNLOADED
+    engine: Engine | None = None
+    held_bytes: int = 0
+    error: str = ""
+    leases: int = 0  # tasks that need it loaded
+    since_s: float = 0.0  # it is in its state
+    uses: int = 0
+    was_ready: bool = False  # at some time since the start
+    load: "asyncio.Task[Engine] | None" = None
+    expiry: asyncio.TimerHandle | None = None
+    unloading: "asyncio.Future[None] | None" = None
+    last_error: FabricError | None = field(default=None, repr=False)
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.measured.peak_bytes if self.measured else ledger.expected_bytes(self.spec.file_bytes)
+
+    @property
+    def model(self) -> Model:
+        return Model(
+            id=self.spec.id,
+            modality=self.spec.modality,
+            state=self.state,
+            is_default=self.spec.is_default,
+            memory_bytes=self.needed_bytes,
+            error=self.error,
+            context_tokens=self.engine.context_tokens if self.engine else self.spec.context_tokens or 0,
+            engine=self.spec.engine,
+        )
+
+
+def find(entries: Sequence[Entry], model: ModelId | None, modality: Modality | None) -> Entry:
+    """The entry of that name (and modality, if one is asked for), or the default of the modality. Raises ModelNotFound."""
+    names = ", ".join(e.spec.id for e in entries if modality is None or e.spec.modality == modality) or "none"
+    if model is None:
+        for entry in entries:
+            if entry.spec.is_default and entry.spec.modality == modality:
+                return entry
+        raise ModelNotFound(f"this node has no default model for {modality}: name one of {names}")
+    for entry in entries:
+        if entry.spec.id == model:
+            return _checked(entry, modality, names)
+    raise ModelNotFound(f"this node has no model {model!r}: it has {names}")
+
+
+def _checked(entry: Entry, modality: Modality | None, names: str) -> Entry:
+    if modality is not None and entry.spec.modality != modality:
+        wrong = f"model {entry.spec.id!r} is for {entry.spec.modality}, not {modality}"
+        raise ModelNotFound(f"{wrong}: name one of {names}")
+    return entry
+
+
+def never_fits(entry: Entry, capacity_bytes: int) -> DoesNotFit:
+    source = "measured" if entry.measured else f"expected from the files in {entry.spec.path or 'no folder'}"
+    return DoesNotFit(
+        f"model {entry.spec.id!r} needs {gib(entry.needed_bytes)} ({source}), the node may use {gib(capacity_bytes)}: "
+        "take it out of models.toml, choose a smaller one, or raise memory_bytes (FABRIC_NODE_MEMORY_BYTES)",
+        details={"needed_bytes": entry.needed_bytes, "capacity_bytes": capacity_bytes},
+    )
+
+
+def load_error(error: Exception, model: ModelId) -> FabricError:
+    if isinstance(error, FabricError):
+        return error
+    return LoadFailed(f"model {model!r} could not be loaded ({type(error).__name__}: {error})")
+
+
+def gib(count: int) -> str:
+    return f"{count / _GIB:.2f} GiB"
