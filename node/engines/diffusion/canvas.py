@@ -27,7 +27,7 @@ class Canvas:
     scheduler: Scheduler | None = None
     position: int = 0  # of its next time in the drawing's times
     pixels: NDArray[np.float32] | None = None  # (height, width, 3), 0 to 1; the picture is complete
-    served: int = 0  # the number of the last step that it sat in
+    served: int = 0  # when it last sat in a step, counted in pictures
 
     def begin(self, drawing: Drawing, generator: Generator, latents: Tensor, scheduler: Scheduler) -> None:
         self.generator, self.latents, self.scheduler, self.position = generator, latents, scheduler, drawing.first

@@ -108,20 +108,20 @@ class Desk:
         return request.width or width, request.height or height
 
     def _size_errors(self, width: int, height: int, field_name: str) -> _Errors:
+        """field_name: what to blame when it is neither width nor height."""
         usual_width, usual_height = self._family.default_size
         most = MAX_SIZE * max(usual_width, usual_height)
         most = min(most, self._family.max_side or most)
         area, multiple = MAX_SIZE * usual_width * usual_height, self._family.pixel_multiple
-        for name, side in (("width", width), ("height", height)):
-            if not (multiple <= side <= most and side % multiple == 0):
-                message = f"must be a multiple of {multiple} from {multiple} to {most}, got {side}"
-                yield (
-                    field_name or name,
-                    message if not field_name else f"has a {name} that {message}: send width and height",
-                )
-        if width * height > area:
-            message = f"width x height may be at most {area:,} pixels, got {width} x {height} = {width * height:,}"
-            yield field_name or "width", message
+        wrong = [
+            (name, f"must be a multiple of {multiple} from {multiple} to {most}, got {side}")
+            for name, side in (("width", width), ("height", height))
+            if not (multiple <= side <= most and side % multiple == 0)
+        ]
+        if not wrong and width * height > area:
+            wrong = [("width", f"x height may be at most {area:,} pixels, got {width} x {height} = {width * height:,}")]
+        for name, message in wrong:
+            yield (field_name, f"its {name} {message}: send width and height") if field_name else (name, message)
 
     def _scheduler(self, request: ImageRequest, steps: int, width: int, height: int) -> tuple[Scheduler, int]:
         try:

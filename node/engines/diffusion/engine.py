@@ -55,7 +55,7 @@ class DiffusionEngine:
         }
         self._sheets: dict[TaskId, Sheet] = {}
         self._costs: dict[Key, StepCosts] = {}
-        self._now = 0  # counts steps
+        self._now = 0  # counts the pictures of all steps
 
     @property
     def seated(self) -> int:
@@ -96,10 +96,10 @@ class DiffusionEngine:
         key = offered[chosen[0]][1].key
         seats = [offered[place][0] for place in chosen]
         self._timed(key, seats, sum(offered[place][1].rows for place in chosen))
-        self._now += 1
         work: dict[TaskId, int] = {}
         for place in chosen:
             seat, waiting = offered[place]
+            self._now += 1  # within a step too, so that those beyond the row cap take turns
             seat.canvas.served = self._now
             work[seat.sheet.task_id] = work.get(seat.sheet.task_id, 0) + waiting.rows
         return Step(work, self._events(key.stage, work))

@@ -38,7 +38,7 @@ class Key:
 class Waiting:
     key: Key
     rows: int  # that it adds to a forward
-    served: int  # the number of the last step that it sat in
+    served: int  # when it last sat in a step; no two are equal but those that never did
 
 
 def pick(waiting: Sequence[Waiting], most_rows: Callable[[Key], int]) -> list[int]:
