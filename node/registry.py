@@ -59,6 +59,7 @@ class Registry:
         self._on_change, self._clock = on_change, clock
         self._began_s = clock()
         self._reserved: dict[ModelId, int] = {}
+        self._claims: dict[ModelId, frozenset[ModelId]] = {}  # by the model that waits: whose memory it waits for
         self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
         self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=self._began_s) for s in specs}
         for entry in self._entries.values():
@@ -87,6 +88,8 @@ class Registry:
     @asynccontextmanager
     async def lend(self, entry: Entry) -> AsyncIterator[Engine]:
         """The engine of a loaded model, which stays loaded until it is given back. Loads it first if need be."""
+        while any(entry.spec.id in claimed for claimed in self._claims.values()):
+            await self._freed.wait()  # it has had its turn, and another model waits for its memory
         entry.leases += 1
         entry.uses += 1
         if entry.expiry is not None:
@@ -189,6 +192,7 @@ class Registry:
                                 self._begin_unload(self._entries[model])
                             await self._freed.wait()
                         case Wait():
+                            self._claims[entry.spec.id] = frozenset(self._claimed_by(entry))
                             await self._wait_for_memory()
                         case Refuse():
                             raise never_fits(entry, self._capacity_bytes)
@@ -198,6 +202,14 @@ class Registry:
                 f"model {entry.spec.id!r} needs {gib(entry.needed_bytes)}, {gib(max(0, free))} are free and the other models "
                 f"were busy for {self._residency.load_wait_s:.0f} s: retry later, or give the node fewer models"
             ) from error
+        finally:
+            if self._claims.pop(entry.spec.id, None):
+                self._tell_freed()
+
+    def _claimed_by(self, entry: Entry) -> Sequence[ModelId]:
+        """The loaded models that must take no new tasks until `entry` has its memory."""
+        loaded = [r for r in self._residents() if self._entries[r.model].engine is not None]
+        return ledger.claims(self.memory, entry.needed_bytes, loaded, self._residency.min_residency_s)
 
     async def _wait_for_memory(self) -> None:
         """Until a model is given back, or has stayed its minimum."""

@@ -4,7 +4,7 @@ Not about measuring (host.py, nvml.py, peaks.py) nor about loading (registry.py)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from protos.types import ModelId
@@ -96,6 +96,14 @@ def decide(ledger: Ledger, needed_bytes: int, residents: Sequence[Resident], min
         victims.append(resident.model)
         freed += ledger.reservations[resident.model]
     return Evict(_without_needless(ledger, victims, missing)) if freed >= missing else Wait(missing - freed)
+
+
+def claims(
+    ledger: Ledger, needed_bytes: int, residents: Sequence[Resident], min_residency_s: float
+) -> Sequence[ModelId]:
+    """Who must take no new tasks, so that a model that waits gets its turn: those that would go if they were idle."""
+    decision = decide(ledger, needed_bytes, [replace(r, is_busy=False) for r in residents], min_residency_s)
+    return decision.models if isinstance(decision, Evict) else ()
 
 
 def _without_needless(ledger: Ledger, victims: Sequence[ModelId], missing: int) -> list[ModelId]:

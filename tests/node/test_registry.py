@@ -71,6 +71,24 @@ async def test_a_busy_model_is_waited_for(start_node: StartNode) -> None:
         assert isinstance([event async for event in waits][-1], Finished)
 
 
+async def test_a_model_that_waits_gets_its_turn_under_traffic_that_never_ends(start_node: StartNode) -> None:
+    has_ended = asyncio.Event()
+
+    async def traffic(client: Any, lane: int) -> None:
+        number = 0
+        while not has_ended.is_set():
+            await client.run(ask("a", f"a{lane}-{number}"))
+            number += 1
+
+    async with start_node(PAIR, load=large, **ROOM_FOR_ONE) as client, asyncio.TaskGroup() as group:
+        await client.run(ask("a"))
+        for lane in range(4):
+            group.create_task(traffic(client, lane))
+        waited = await client.run(ask("b"))
+        has_ended.set()
+    assert isinstance(waited[-1], Finished)
+
+
 async def test_a_wait_for_memory_has_an_end_with_the_numbers(start_node: StartNode) -> None:
     gate = threading.Event()
 

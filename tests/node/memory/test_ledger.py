@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.memory.ledger import Decision, Evict, Ledger, Load, Refuse, Resident, Wait, decide, expected_bytes
+from node.memory.ledger import Decision, Evict, Ledger, Load, Refuse, Resident, Wait, claims, decide, expected_bytes
 from protos.types import ModelId
 
 A, B, C = ModelId("a"), ModelId("b"), ModelId("c")
@@ -54,6 +54,13 @@ def test_no_more_go_than_must() -> None:
 
 def test_before_the_first_load_the_files_and_a_margin_are_expected() -> None:
     assert expected_bytes(1000) > 1200
+
+
+def test_a_busy_model_that_had_its_minimum_is_claimed_by_one_that_waits() -> None:
+    ledger = Ledger(100, 0, {A: 40, B: 40})
+    residents = [resident(A, is_busy=True, rate=9.0), resident(B, is_busy=True)]
+    assert claims(ledger, 50, residents, 10) == [B]
+    assert claims(ledger, 50, [resident(A, age_s=1.0), resident(B, age_s=1.0)], 10) == ()
 
 
 @given(
