@@ -72,18 +72,25 @@ async def test_a_busy_model_is_waited_for(start_node: StartNode) -> None:
 
 
 async def test_a_model_that_waits_gets_its_turn_under_traffic_that_never_ends(start_node: StartNode) -> None:
-    has_ended = asyncio.Event()
+    is_flowing, has_ended = asyncio.Event(), asyncio.Event()
 
     async def traffic(client: Any, lane: int) -> None:
         number = 0
         while not has_ended.is_set():
-            await client.run(ask("a", f"a{lane}-{number}"))
+            words = TextRequest(prompt="word " * (20 + lane))  # of unlike length: the lanes never pause together
+            async for event in client.events(Task(id=TaskId(f"a{lane}-{number}"), request=words, model=ModelId("a"))):
+                if isinstance(event, Started):
+                    is_flowing.set()
             number += 1
 
-    async with start_node(PAIR, load=large, **ROOM_FOR_ONE) as client, asyncio.TaskGroup() as group:
+    def slow(spec: ModelSpec) -> FakeEngine:
+        return FakeEngine(spec, held_bytes=60 * MIB, step_s=0.002, work=lambda step_s: threading.Event().wait(step_s))
+
+    async with start_node(PAIR, load=slow, **ROOM_FOR_ONE) as client, asyncio.TaskGroup() as group:
         await client.run(ask("a"))
         for lane in range(4):
             group.create_task(traffic(client, lane))
+        await is_flowing.wait()
         waited = await client.run(ask("b"))
         has_ended.set()
     assert isinstance(waited[-1], Finished)
