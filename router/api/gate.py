@@ -8,16 +8,17 @@ import logging
 import re
 import time
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from protos.errors import FabricError, Internal, PayloadTooLarge, Unauthorized
+from protos.errors import FabricError, Forbidden, Internal, PayloadTooLarge, Unauthorized
 from router.api.envelope import failure
 from router.api.metrics import Metrics
-from router.settings import RouterSettings
+from router.settings import RouterSettings, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ class Gate:
             await answer.fail(receive)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        """Raises Unauthorized, PayloadTooLarge."""
+        """Raises Forbidden, Unauthorized, PayloadTooLarge."""
         path = scope["path"]
+        if not self._settings.api_keys:
+            _check_host(headers.get("host", ""))
         if self._settings.api_keys and path.startswith("/v1/") and path not in _OPEN_PATHS:
             _check_key(headers.get("authorization", ""), self._settings.api_keys)
         length = headers.get("content-length", "")
@@ -83,6 +86,14 @@ class _Answer:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+
+
+def _check_host(host: str) -> None:
+    """Without keys only this machine is served. A web page elsewhere could still reach us through a name of its own that
+    points to 127.0.0.1 (DNS rebinding); the Host header then has that name. Raises Forbidden."""
+    name = urlsplit(f"//{host}").hostname
+    if name is not None and not is_loopback(name):
+        raise Forbidden(f"the Host header names {name!r}: use localhost or 127.0.0.1, or set FABRIC_API_KEYS")
 
 
 def _check_key(authorization: str, keys: tuple[str, ...]) -> None:

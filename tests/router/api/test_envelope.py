@@ -135,6 +135,13 @@ async def test_a_defect_is_500_and_its_stack_goes_to_the_log_alone(caplog: pytes
     assert "broken-1" in caplog.text
 
 
+async def test_without_keys_a_foreign_host_name_is_refused(edge: Edge) -> None:
+    response = await edge.client.get("/v1/jobs", headers={"host": "pictures.example:3001"})
+    assert_error(response, 403, "forbidden")
+    for host in ("localhost:3001", "127.0.0.1", "[::1]:3001"):
+        assert (await edge.client.get("/v1/jobs", headers={"host": host})).status_code == 200
+
+
 async def test_keys_are_asked_for_on_every_v1_route_but_the_estimate(tmp_path: Path) -> None:
     settings = RouterSettings(port=0, data_dir=tmp_path, nodes=(), api_keys=(KEY, KEY[::-1]))
     async with answering(settings) as edge:
