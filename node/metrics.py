@@ -1,6 +1,6 @@
 """The numbers of a node's models: rates over the last seconds, totals since the start, and whether work moves.
 
-Not about memory (memory/) nor about how they are shown (service.py, protos/codec.py).
+Not about memory (memory/) nor about how they are shown (service.py, protos/codec).
 """
 
 from collections import deque

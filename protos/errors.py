@@ -1,6 +1,6 @@
 """The one error tree, with its gRPC and HTTP tables. Codes and statuses live here and nowhere else.
 
-A message says what was wrong, with the value, and what to do. Not about how a status travels (codec.py, router/api/envelope.py).
+A message says what was wrong, with the value, and what to do. Not about how a status travels (codec, router/api/envelope.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The vocabulary of a task: what is asked, what happens, what comes back. Plain frozen data, shared by all packages.
 
-Not about wire formats (codec.py) nor about durable jobs (router/jobs.py).
+Not about wire formats (codec) nor about durable jobs (router/jobs.py).
 """
 
 from collections.abc import Sequence

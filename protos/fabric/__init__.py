@@ -1,1 +1,1 @@
-"""Generated stubs of the gRPC contract; only protos/codec.py, rpc and the gRPC client import them."""
+"""Generated stubs of the gRPC contract; only protos/codec, rpc and the gRPC client import them."""

@@ -221,6 +221,11 @@ def test_events_come_back_equal(event: TaskEvent) -> None:
     assert read(list(codec.event_messages(TaskId("t"), event))) == [event]
 
 
+def test_an_answer_without_a_picture_arrives() -> None:
+    finished = Finished(ImageResult(()), Usage(), Timings())
+    assert read(list(codec.event_messages(TaskId("t"), finished))) == [finished]
+
+
 @given(STATUSES)
 def test_statuses_come_back_equal(status: NodeStatus) -> None:
     assert codec.status_from(travelled(codec.status_message(status))) == status

@@ -1,0 +1,194 @@
+"""Tasks as messages and back: what is asked of a node.
+
+Not about what it answers (events.py).
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from protos.errors import InputInvalid
+from protos.fabric.node.v1 import node_pb2 as pb
+from protos.types import (
+    DEFAULT_ORGANIZATION,
+    AudioRequest,
+    Blob,
+    EmbeddingRequest,
+    ImageRequest,
+    Message,
+    ModelId,
+    OrganizationId,
+    Task,
+    TaskId,
+    TaskRequest,
+    TextRequest,
+)
+
+FindBlob = Callable[[str], bytes]
+"""The staged bytes of a blob id; raises NotFound."""
+
+
+def task_message(task: Task) -> pb.Task:
+    """The task as a message, with its blobs inline."""
+    message = pb.Task(
+        id=task.id,
+        model=task.model or "",
+        organization_id=task.organization_id,
+        priority=task.priority,
+        timeout_s=task.timeout_s,
+    )
+    request = task.request
+    match request:
+        case TextRequest():
+            message.text.CopyFrom(_text_message(request))
+        case ImageRequest():
+            message.image.CopyFrom(_image_message(request))
+        case AudioRequest():
+            message.audio.CopyFrom(_audio_message(request))
+        case EmbeddingRequest():
+            message.embedding.CopyFrom(_embedding_message(request))
+        case _:
+            assert_never(request)
+    return message
+
+
+def task_from(message: pb.Task, find_blob: FindBlob) -> Task:
+    """The task of a message. Raises InputInvalid where no request is set or an audio request has no audio."""
+    return Task(
+        id=TaskId(message.id),
+        model=ModelId(message.model) if message.model else None,
+        organization_id=OrganizationId(message.organization_id or DEFAULT_ORGANIZATION),
+        priority=message.priority,
+        timeout_s=message.timeout_s if message.HasField("timeout_s") else None,
+        request=_request_from(message, find_blob),
+    )
+
+
+def _request_from(message: pb.Task, find_blob: FindBlob) -> TaskRequest:
+    match message.WhichOneof("request"):
+        case "text":
+            return _text_from(message.text)
+        case "image":
+            return _image_from(message.image, find_blob)
+        case "audio":
+            return _audio_from(message.audio, find_blob)
+        case "embedding":
+            return _embedding_from(message.embedding)
+        case _:
+            raise InputInvalid.at("request", "is missing: set one of text, image, audio, embedding")
+
+
+def _text_message(request: TextRequest) -> pb.TextRequest:
+    message = pb.TextRequest(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        max_tokens=request.max_tokens,
+        stop=request.stop,
+        seed=request.seed,
+        repetition_penalty=request.repetition_penalty,
+    )
+    if request.prompt is not None:
+        message.prompt = request.prompt
+    else:
+        message.messages.items.extend(pb.Message(role=m.role, content=m.content) for m in request.messages)
+    return message
+
+
+def _text_from(message: pb.TextRequest) -> TextRequest:
+    return TextRequest(
+        prompt=message.prompt if message.WhichOneof("input") == "prompt" else None,
+        messages=tuple(Message(m.role, m.content) for m in message.messages.items),
+        temperature=message.temperature,
+        top_p=message.top_p,
+        top_k=message.top_k,
+        min_p=message.min_p,
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
+        stop=tuple(message.stop),
+        seed=message.seed if message.HasField("seed") else None,
+        repetition_penalty=message.repetition_penalty,
+    )
+
+
+def _image_message(request: ImageRequest) -> pb.ImageRequest:
+    return pb.ImageRequest(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        image=_blob_message(request.image) if request.image is not None else None,
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        strength=request.strength,
+        seed=request.seed,
+        n=request.n,
+    )
+
+
+def _image_from(message: pb.ImageRequest, find_blob: FindBlob) -> ImageRequest:
+    return ImageRequest(
+        prompt=message.prompt,
+        negative_prompt=message.negative_prompt,
+        image=_blob_from(message.image, find_blob) if message.HasField("image") else None,
+        width=message.width if message.HasField("width") else None,
+        height=message.height if message.HasField("height") else None,
+        steps=message.steps if message.HasField("steps") else None,
+        guidance_scale=message.guidance_scale if message.HasField("guidance_scale") else None,
+        strength=message.strength if message.HasField("strength") else None,
+        seed=message.seed if message.HasField("seed") else None,
+        n=message.n,
+    )
+
+
+def _audio_message(request: AudioRequest) -> pb.AudioRequest:
+    translate = request.task == "translate"
+    return pb.AudioRequest(
+        audio=_blob_message(request.audio),
+        language=request.language,
+        task=pb.AUDIO_TASK_TRANSLATE if translate else pb.AUDIO_TASK_TRANSCRIBE,
+        word_timestamps=request.word_timestamps,
+        prompt=request.prompt,
+        vad=request.vad,
+        temperature=request.temperature,
+    )
+
+
+def _audio_from(message: pb.AudioRequest, find_blob: FindBlob) -> AudioRequest:
+    if not message.HasField("audio"):
+        raise InputInvalid.at("audio", "is missing: send the bytes of an audio file or the id of staged ones")
+    return AudioRequest(
+        audio=_blob_from(message.audio, find_blob),
+        language=message.language,
+        task="translate" if message.task == pb.AUDIO_TASK_TRANSLATE else "transcribe",
+        word_timestamps=message.word_timestamps,
+        prompt=message.prompt,
+        vad=message.vad,
+        temperature=message.temperature,
+    )
+
+
+def _embedding_message(request: EmbeddingRequest) -> pb.EmbeddingRequest:
+    return pb.EmbeddingRequest(
+        texts=request.texts,
+        dimensions=request.dimensions,
+        normalize=request.normalize,
+        prompt_name=request.prompt_name,
+    )
+
+
+def _embedding_from(message: pb.EmbeddingRequest) -> EmbeddingRequest:
+    return EmbeddingRequest(
+        texts=tuple(message.texts),
+        dimensions=message.dimensions if message.HasField("dimensions") else None,
+        normalize=message.normalize,
+        prompt_name=message.prompt_name,
+    )
+
+
+def _blob_message(blob: Blob) -> pb.Blob:
+    return pb.Blob(content_type=blob.content_type, data=blob.data)
+
+
+def _blob_from(message: pb.Blob, find_blob: FindBlob) -> Blob:
+    staged = message.WhichOneof("source") == "blob_id"
+    return Blob(find_blob(message.blob_id) if staged else message.data, message.content_type)
