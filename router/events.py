@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from protos.errors import NotFound
 from protos.types import OrganizationId
-from router.jobs import TERMINAL, JobEvent, JobId, Json
+from router.jobs import TERMINAL, JobEvent, JobId, Json, unknown_job
 from router.store.base import Store
 
 PAGE: Final = 200  # events that one read of the store brings
@@ -112,7 +111,7 @@ class Feed:
         with self._following_job(job_id) as (topic, doorbell):
             job = await self._store.get(job_id)  # before the events: of a job that has ended they are complete
             if job is None:
-                raise NotFound(f"no job {job_id}: check the id")
+                raise unknown_job(job_id)
             output, waiting = _OutputCursor(), _Heartbeat(self._heartbeat_s)
             while True:
                 doorbell.clear()

@@ -10,7 +10,7 @@ from typing import Any, Final, NewType
 
 from ulid import ULID
 
-from protos.errors import Conflict, JobTerminal
+from protos.errors import Conflict, JobTerminal, NotFound
 from protos.types import Modality, OrganizationId, Tier, Usage
 
 JobId = NewType("JobId", str)
@@ -130,6 +130,10 @@ def new_job(request: JobRequest, now: float) -> Job:
         created_at=now,
         model=request.model,
     )
+
+
+def unknown_job(job_id: str) -> NotFound:
+    return NotFound(f"there is no job {job_id[:80]!r}: GET /v1/jobs lists yours")
 
 
 def first_id_at(moment: float) -> JobId:

@@ -65,7 +65,8 @@ class Child:
 
     def _show_last_words(self) -> None:
         if self.spec.log_path is not None:
-            sys.stderr.write(self.spec.log_path.read_text(errors="replace").splitlines()[-1] + "\n")
+            words = self.spec.log_path.read_text(errors="replace").splitlines()
+            sys.stderr.write((words[-1] if words else f"{self.spec.name} ended without a word") + "\n")
 
     async def stop(self) -> None:
         """Asks the process to drain and end, and ends it by force when it takes too long."""

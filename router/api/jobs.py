@@ -14,13 +14,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request, Response
 from ulid import ULID
 
-from protos.errors import InputInvalid, NotFound
+from protos.errors import InputInvalid
 from protos.types import Modality, Tier
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
 from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape, JobUsage
 from router.api.placement import check_servable, checked_request
-from router.jobs import Job, JobId, JobRequest, JobState, new_job
+from router.jobs import Job, JobId, JobRequest, JobState, new_job, unknown_job
 from router.routing import RoutingRequest
 from router.store.base import JobFilter
 
@@ -104,7 +104,7 @@ async def existing(parts: Parts, job_id: str) -> Job:
     """Raises NotFound."""
     job = await parts.store.get(JobId(job_id))
     if job is None:
-        raise NotFound(f"there is no job {job_id[:80]!r}: GET /v1/jobs lists yours")
+        raise unknown_job(job_id)
     return job
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
-from protos.errors import IdempotencyKeyReused, NotFound, Overloaded
-from router.jobs import TERMINAL, TERMINAL_KIND, EventKind, Job, JobEvent, JobId, JobState, Json, advance
+from protos.errors import IdempotencyKeyReused, Overloaded
+from router.jobs import TERMINAL, TERMINAL_KIND, EventKind, Job, JobEvent, JobId, JobState, Json, advance, unknown_job
 from router.store.base import Ending, Lease, LeaseLost
 from router.store.group import FRONT, Group, Standing
 from router.store.rows import Columns
@@ -68,7 +68,7 @@ class Create:
         original = group.originals.get((request.organization_id, request.idempotency_key))
         if original is not None and original.request.payload_hash != request.payload_hash:
             raise IdempotencyKeyReused(
-                f"the idempotency key {request.idempotency_key!r} stands for job {original.id}, which has another "
+                f"the idempotency key {request.idempotency_key!r} stands for {original.id}, which has another "
                 "payload: use a new key for a new request"
             )
         return original
@@ -209,7 +209,7 @@ class Cancel:
     def apply(self, group: Group) -> None:
         row = group.rows.get(self.job_id)
         if row is None:
-            raise NotFound(f"no job {self.job_id}: check the id")
+            raise unknown_job(self.job_id)
         row = _ended(row, JobState.CANCELLED, group.now)
         group.put_with_event(row, EventKind.CANCELLED, {"status": row.state})
 

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeVar, cast
 from sqlalchemy import Connection, Select, insert, inspect, select, update
 from sqlalchemy.exc import DatabaseError
 
-from protos.errors import Conflict, Internal, NotFound
+from protos.errors import Conflict, Internal, InvalidRequest
 from protos.types import OrganizationId
-from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json, unknown_job
 from router.store import queries, tables
 from router.store.base import Ending, JobFilter, Lease, Queue
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
@@ -71,9 +71,12 @@ class SqlStore:
             path, synchronous = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "jobs.db", "OFF"
         else:
             path, synchronous = self._path.absolute(), "FULL"
-            path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
-        lock.acquire()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as exc:
+            raise InvalidRequest(f"{path} cannot be written ({exc.strerror}): name another folder with --data") from exc
         stack.callback(lock.release)
         engines = sqlite_engines(path, synchronous)
         stack.callback(engines.dispose)
@@ -119,7 +122,7 @@ class SqlStore:
         await self._write(Cancel(job_id))
         job = await self.get(job_id)
         if job is None:
-            raise NotFound(f"no job {job_id}: check the id")
+            raise unknown_job(job_id)
         return job
 
     # ---- reads ----

@@ -155,3 +155,11 @@ async def test_events_are_told_before_the_callers_go_on_and_once_for_a_group(tmp
     assert sum(groups) == 64
     assert len(groups) < 32
     await store.close()
+
+
+async def test_a_folder_that_cannot_be_written_is_refused_with_what_to_change(tmp_path: Path) -> None:
+    (tmp_path / "deep").write_text("a file")
+    with pytest.raises(
+        InvalidRequest, match=r"deep/jobs\.db cannot be written \(.+\): name another folder with --data"
+    ):
+        await at(tmp_path).open()
