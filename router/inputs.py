@@ -6,6 +6,7 @@ about the job around them (api/) nor about what a task is made of (tasks.py).
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
@@ -180,7 +181,11 @@ def _message(detail: ErrorDetails) -> str:
         case "empty" | "unsupported" | "sources" | "base64":
             return detail["msg"]
         case _:
-            return f"{detail['msg'].removeprefix('Input ')}, got {_shown(detail['input'])}"
+            message = _SUBJECT.sub("", detail["msg"]).replace(" after validation", "")
+            return f"{message}, got {_shown(detail['input'])}"
+
+
+_SUBJECT: Final = re.compile(r"^(Input|String|List|Dictionary) (?=should )")  # the path says what
 
 
 def _shown(value: object) -> str:

@@ -44,11 +44,11 @@ async def _after(
     after: Annotated[str | None, Query(description="the id of the last event seen")] = None,
     last_event_id: Annotated[str | None, Header(description="the same, as browsers send it; it wins")] = None,
 ) -> int | None:
-    given = last_event_id or after
+    name, given = ("Last-Event-ID", last_event_id) if last_event_id else ("after", after)
     if given is None:
         return None
     if not (given.isascii() and given.isdecimal() and len(given) <= _ID_DIGITS):
-        raise InputInvalid.at("after", f"is {given[:40]!r}: use the id of an event of this stream")
+        raise InputInvalid.at(name, f"is {given[:40]!r}: use the id of an event of this stream")
     return int(given)
 
 

@@ -83,6 +83,10 @@ class JobBody(BaseModel):
     def request(self, settings: RouterSettings, organization_id: str | None, key: str | None) -> JobRequest:
         """The job as the core knows it. The arguments are the headers', for what the body leaves out. Raises
         InputInvalid."""
+        if key and self.idempotency_key and key != self.idempotency_key:
+            raise InputInvalid.at(
+                "idempotency_key", f"is {self.idempotency_key!r}, the header Idempotency-Key is {key!r}: send one key"
+            )
         metadata_bytes = len(canonical("metadata", self.metadata))
         if metadata_bytes > settings.metadata_bytes:
             raise InputInvalid.at("metadata", f"is {metadata_bytes} bytes as JSON: at most {settings.metadata_bytes}")

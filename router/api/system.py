@@ -51,7 +51,7 @@ class SystemInfo(BaseModel):
     python: str
     platform: str
     modalities: list[str] = Field(description="that some model here serves")
-    limits: dict[str, float] = Field(description="bounds of the settings")
+    limits: dict[str, int] = Field(description="bounds of the settings")
 
 
 @routes.get("/healthz", response_model=Alive)

@@ -125,7 +125,7 @@ async def test_a_defect_is_500_and_its_stack_goes_to_the_log_alone(caplog: pytes
         raise ZeroDivisionError("secret")
 
     transport = httpx.ASGITransport(Gate(defect, RouterSettings(), Metrics()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         with caplog.at_level(logging.ERROR):
             response = await client.get("/v1/jobs", headers={"x-request-id": "broken-1"})
     assert_error(response, 500, "internal")

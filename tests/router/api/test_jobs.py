@@ -161,6 +161,14 @@ async def test_the_message_has_the_value(edge: Edge) -> None:
     assert "-1" in errors_of(response)["params.temperature"]
 
 
+async def test_the_message_is_about_the_value_not_its_python_type(edge: Edge) -> None:
+    body = ECHO | {"input": {"prompt": ""}, "params": {"stop": [""] * 17}}
+    assert errors_of(await edge.client.post("/v1/jobs", json=body)) == {
+        "input.prompt": "should have at least 1 character, got ''",
+        "params.stop": "should have at most 16 items, not 17, got ['', '', '', '', '', '', '', '', '', '', '', '', '', '', ...",
+    }
+
+
 async def test_every_wrong_field_is_named_at_once(edge: Edge) -> None:
     body = ECHO | {"input": {}, "params": {"temperature": -1, "top_p": 7}}
     assert set(errors_of(await edge.client.post("/v1/jobs", json=body))) == {
@@ -243,6 +251,12 @@ async def test_a_key_with_another_payload_is_422(edge: Edge) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (422, "idempotency_key_reused")
 
 
+async def test_two_different_keys_are_refused(edge: Edge) -> None:
+    body = ECHO | {"idempotency_key": "k"}
+    response = await edge.client.post("/v1/jobs", json=body, headers={"idempotency-key": "other"})
+    assert "'k', the header Idempotency-Key is 'other'" in errors_of(response)["idempotency_key"]
+
+
 async def test_a_key_belongs_to_its_organization(edge: Edge) -> None:
     first = await created(edge, idempotency_key="k")
     other = await created(edge, idempotency_key="k", organization_id="acme")
@@ -261,7 +275,9 @@ async def test_a_job_of_nobody_is_404(shared: Edge, path: str, id_: str) -> None
 
 
 async def test_cancelling_a_job_of_nobody_is_404(edge: Edge) -> None:
-    assert (await edge.client.post(f"/v1/jobs/{NOBODY}/cancel")).status_code == 404
+    response = await edge.client.post(f"/v1/jobs/{NOBODY}/cancel")
+    assert response.status_code == 404
+    assert response.json()["error"]["message"] == f"there is no job '{NOBODY}': GET /v1/jobs lists yours"
 
 
 async def test_a_running_job_is_cancelled_and_its_seat_is_free(box: Edge, gate: threading.Event) -> None:
