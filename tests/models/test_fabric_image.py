@@ -1,0 +1,94 @@
+"""The image model: its world, its closed-form encoder, its tokenizer; and, where it has been trained, what it draws."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+from scripts.models.image.codes import fold_world, put_into  # noqa: E402 - after what they need
+from scripts.models.image.evaluate import draw, exam  # noqa: E402
+from scripts.models.image.marks import shown  # noqa: E402
+from scripts.models.image.model import build_vae  # noqa: E402
+from scripts.models.image.tokenizer import MAX_TOKENS, build_tokenizer  # noqa: E402
+from scripts.models.image.world import (  # noqa: E402
+    COLOURS,
+    SHAPES,
+    Scene,
+    all_scenes,
+    picture,
+    picture_tensor,
+    plain_prompt,
+    words,
+)
+
+DIRECTORY = Path(__file__).parents[2] / "models" / "fabric-image"
+MAX_BYTES = 16_000_000
+trained = pytest.mark.skipif(
+    not (DIRECTORY / "model_index.json").exists(), reason="not trained yet: see scripts/models/image/README.md"
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_picture_of_the_world_is_marked_as_its_own_scene(shape: str) -> None:
+    scenes = [scene for scene in all_scenes() if scene.shape == shape]
+    assert [shown(picture(scene)) for scene in scenes] == scenes
+
+
+def test_a_white_picture_shows_nothing() -> None:
+    assert shown(255 - 0 * picture(Scene("red", "circle"))) is None
+
+
+def test_a_picture_of_something_else_is_marked_as_that() -> None:
+    red, blue = Scene("red", "circle", "small", "left"), Scene("blue", "circle", "small", "left")
+    assert shown(picture(red)) != blue
+    assert shown(picture(replace(red, shape="star"))) != red
+
+
+def test_prompts_say_what_is_unusual() -> None:
+    assert plain_prompt(Scene("orange", "circle")) == "an orange circle"
+    assert plain_prompt(Scene("blue", "square", "small", "left")) == "a small blue square on the left"
+
+
+def test_each_word_of_the_world_is_one_token() -> None:
+    tokenizer = build_tokenizer(words())
+    assert [len(tokenizer.tokenize(word)) for word in words()] == [1] * len(words())
+
+
+def test_other_words_are_spelled_and_no_prompt_of_the_world_is_too_long() -> None:
+    tokenizer = build_tokenizer(words())
+    assert len(tokenizer.tokenize("zebra")) > 1
+    longest = "a picture of a medium purple triangle in the bottom right corner on a white background."
+    assert len(tokenizer(longest).input_ids) <= MAX_TOKENS
+
+
+def test_the_encoder_gives_the_principal_components() -> None:
+    torch.manual_seed(0)
+    folds, vae = fold_world(), build_vae()
+    put_into(vae, folds)
+    pixels = picture_tensor([Scene("green", "star", "large", "left"), Scene("black", "cross", "large")])
+    with torch.no_grad():
+        found = vae.encode(pixels).latent_dist
+    assert (found.mean - folds.codes(pixels)).abs().max() < 0.05
+    assert found.std.max() < 0.01
+
+
+@trained
+def test_the_directory_is_small_enough_to_ship() -> None:
+    assert sum(file.stat().st_size for file in DIRECTORY.rglob("*") if file.is_file()) <= MAX_BYTES
+
+
+@trained
+def test_every_colour_and_shape_is_drawn_where_it_was_asked_for() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(DIRECTORY, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    asked = exam(3)
+    assert {(scene.colour, scene.shape) for scene, _ in asked} == {(c, s) for c in COLOURS for s in SHAPES}
+    pictures = draw(pipeline, [plain_prompt(scene) for scene, _ in asked], [seed for _, seed in asked], 10, 3.0)
+    right = sum(shown(drawn) == scene for (scene, _), drawn in zip(asked, pictures, strict=True))
+    torch.set_num_threads(threads)
+    assert right >= 0.98 * len(asked)
