@@ -6,7 +6,6 @@ import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -48,6 +47,7 @@ REQUESTS: dict[Modality, TaskRequest] = {
     Modality.AUDIO: AudioRequest(audio=Blob(b"\0" * 64_000, "audio/wav")),
 }
 _ids = count()
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Case:
         return replace(task, model=self.models[task.modality])
 
 
-@pytest_asyncio.fixture(params=["echo", "node"])
-async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["echo", "node"])
+async def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Case]:
     if request.param == "echo":
         yield Case(Echo(), dict.fromkeys(Modality, ModelId("echo")))
         return
-    async with fake_node(tmp_path) as node:
+    async with fake_node(tmp_path_factory.mktemp("node")) as node:
         changed = asyncio.Event()
         provider = NodeProvider(ProviderId("node"), node.target, changed.set)
         await provider.start()
@@ -98,7 +98,7 @@ async def refusal(case: Case, task: Task) -> FabricError:
     return caught.value
 
 
-def test_it_offers_every_modality_that_it_says(case: Case) -> None:
+async def test_it_offers_every_modality_that_it_says(case: Case) -> None:
     snapshot = case.provider.snapshot()
     offered = {(offer.modality, offer.model) for offer in snapshot.offers}
     assert snapshot.id == case.provider.id

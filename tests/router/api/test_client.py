@@ -8,6 +8,8 @@ from edge import BOUND_S, Edge
 
 from router.settings import RouterSettings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 fabric_platform = pytest.importorskip("fabric_platform", reason="the official client is not installed")
 
 TEXT = {"prompt": "one two three"}
@@ -59,15 +61,15 @@ async def test_a_job_s_and_a_run_s_events_are_streamed(box: Edge) -> None:
     assert of_run == of_job
 
 
-async def test_all_events_are_streamed(box: Edge) -> None:
+async def test_all_events_are_streamed(shared_box: Edge) -> None:
     def stream() -> list[str]:
-        with fabric_platform.FabricClient(base_url=box.url) as fabric:
+        with fabric_platform.FabricClient(base_url=shared_box.url) as fabric:
             return [event["kind"] for event in itertools.islice(fabric.events.stream(), 3)]
 
     following = asyncio.create_task(asyncio.to_thread(stream))
     async with asyncio.timeout(BOUND_S):
         while not following.done():  # its stream starts live, at a moment that only it knows: so jobs keep coming
-            await box.client.post("/v1/jobs", json={"modality": "text", "input": TEXT})
+            await shared_box.client.post("/v1/jobs", json={"modality": "text", "input": TEXT})
             await asyncio.wait({following}, timeout=0.05)
     assert set(following.result()) <= {"job.created", "job.started", "job.completed"}
 
@@ -85,6 +87,6 @@ async def test_errors_become_the_client_s_own(box: Edge) -> None:
     assert caught.value.request_id
 
 
-def test_its_default_address_is_the_router_s() -> None:
+async def test_its_default_address_is_the_router_s() -> None:
     with fabric_platform.FabricClient() as fabric:
         assert fabric.base_url.endswith(f":{RouterSettings().port}")

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from edge import BOUND_S, Edge
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 Json = dict[str, Any]  # Any: decoded JSON
 TEXT: Json = {"modality": "text", "input": {"prompt": "one two three"}}
 
@@ -76,15 +78,15 @@ async def test_the_stream_has_the_deltas_and_the_result(box: Edge) -> None:
 
 
 @pytest.mark.parametrize("path", ["execute", "execute/stream"])
-async def test_a_caller_that_goes_away_cancels_its_task(box: Edge, gate: threading.Event, path: str) -> None:
+async def test_a_caller_that_goes_away_cancels_its_task(own_box: Edge, gate: threading.Event, path: str) -> None:
     gate.clear()
-    async with httpx.AsyncClient(base_url=box.url) as leaving:
+    async with httpx.AsyncClient(base_url=own_box.url) as leaving:
         call = asyncio.create_task(leaving.post(f"/v1/providers/{path}", json=TEXT, timeout=BOUND_S))
-        await box.until("/v1/nodes", lambda response: text_model(response)["running"] == 1)
+        await own_box.until("/v1/nodes", lambda response: text_model(response)["running"] == 1)
         call.cancel()
         await asyncio.wait({call})
     # The gate is still closed: it cannot have succeeded.
-    text = text_model(await box.until("/v1/nodes", lambda response: text_model(response)["cancelled"] == 1))
+    text = text_model(await own_box.until("/v1/nodes", lambda response: text_model(response)["cancelled"] == 1))
     assert (text["running"], text["succeeded"]) == (0, 0)
 
 

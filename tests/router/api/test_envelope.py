@@ -15,6 +15,8 @@ from router.api.gate import Gate
 from router.api.metrics import Metrics
 from router.settings import RouterSettings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ECHO = {"modality": "text", "model": "echo", "input": {"prompt": "hello there"}}
 KEY = "fab_0123456789abcdef"
 
@@ -159,12 +161,12 @@ async def test_keys_are_asked_for_on_every_v1_route_but_the_estimate(tmp_path: P
         assert (await edge.client.get("/healthz")).status_code == 200
 
 
-def test_an_error_tells_when_to_come_back() -> None:
+async def test_an_error_tells_when_to_come_back() -> None:
     assert _headers(Overloaded("full", retry_after_s=1.2))["retry-after"] == "2"
     assert _headers(Overloaded("full"))["retry-after"] == "1"
 
 
-def test_a_finished_job_tells_not_to_retry() -> None:
+async def test_a_finished_job_tells_not_to_retry() -> None:
     assert _headers(JobTerminal("over"))["x-should-retry"] == "false"
     assert "x-should-retry" not in _headers(Unauthorized("no"))
 

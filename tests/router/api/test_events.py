@@ -15,6 +15,8 @@ from edge import BOUND_S, Edge, answering
 
 from router.settings import RouterSettings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 Json = dict[str, Any]  # Any: decoded JSON
 ECHO: Json = {"modality": "text", "model": "echo", "input": {"prompt": "hello there"}}
 TEXT: Json = {"modality": "text", "input": {"prompt": "one two three"}}
@@ -111,6 +113,12 @@ async def test_a_cursor_that_is_none_is_400(edge: Edge, after: str) -> None:
     job_id = await created(edge, ECHO)
     response = await edge.client.get(f"/v1/jobs/{job_id}/events?after={after}")
     assert (response.status_code, response.json()["error"]["code"]) == (400, "input_validation_failed")
+    assert response.json()["error"]["message"].startswith("after: is ")
+
+
+async def test_a_wrong_last_event_id_is_named_as_the_header_it_is(edge: Edge) -> None:
+    response = await edge.client.get(f"/v1/jobs/{await created(edge, ECHO)}/events", headers={"last-event-id": "x"})
+    assert response.json()["error"]["message"].startswith("Last-Event-ID: is 'x'")
 
 
 async def test_text_comes_as_it_is_made_and_a_late_listener_gets_all_so_far(box: Edge, gate: threading.Event) -> None:
@@ -186,9 +194,9 @@ async def test_the_router_s_end_ends_its_streams(tmp_path: Path) -> None:
     assert ended.is_set()
 
 
-async def test_a_reader_that_goes_leaves_nothing_behind(edge: Edge) -> None:
-    async with following(edge, "/v1/events/stream"):
+async def test_a_reader_that_goes_leaves_nothing_behind(own_edge: Edge) -> None:
+    async with following(own_edge, "/v1/events/stream"):
         pass
-    job_id = await created(edge, ECHO)
-    await edge.ended(job_id)
-    assert edge.parts.feed.topics == 0
+    job_id = await created(own_edge, ECHO)
+    await own_edge.ended(job_id)
+    assert own_edge.parts.feed.topics == 0

@@ -11,6 +11,8 @@ from edge import Edge, answering
 
 from router.settings import RouterSettings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 Json = dict[str, Any]  # Any: decoded JSON
 ECHO: Json = {"modality": "text", "model": "echo", "input": {"prompt": "hello there"}}
 TEXT: Json = {"modality": "text", "input": {"prompt": "one two three"}}
@@ -58,8 +60,8 @@ def errors_of(response: httpx.Response) -> dict[str, str]:
 # ---- good ones ----
 
 
-async def test_a_new_job_is_202_with_its_place_and_all_its_keys(edge: Edge) -> None:
-    response = await edge.client.post("/v1/jobs", json=ECHO)
+async def test_a_new_job_is_202_with_its_place_and_all_its_keys(shared: Edge) -> None:
+    response = await shared.client.post("/v1/jobs", json=ECHO)
     job = response.json()["data"]
     assert response.status_code == 202
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
@@ -149,11 +151,10 @@ async def test_null_stands_for_a_field_left_out(edge: Edge) -> None:
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
-@pytest.mark.asyncio(loop_scope="module")
-async def test_a_wrong_field_is_400_and_named_and_nothing_is_stored(shared: Edge, change: Json, path: str) -> None:
-    response = await shared.client.post("/v1/jobs", json=ECHO | change)
+async def test_a_wrong_field_is_400_and_named_and_nothing_is_stored(edge: Edge, change: Json, path: str) -> None:
+    response = await edge.client.post("/v1/jobs", json=ECHO | change)
     assert path in errors_of(response)
-    assert (await shared.client.get("/v1/jobs")).json()["data"]["jobs"] == []
+    assert (await edge.client.get("/v1/jobs")).json()["data"]["jobs"] == []
 
 
 async def test_the_message_has_the_value(edge: Edge) -> None:
@@ -268,7 +269,6 @@ async def test_a_key_belongs_to_its_organization(edge: Edge) -> None:
 
 @pytest.mark.parametrize("path", ["", "/usage", "/events"])
 @pytest.mark.parametrize("id_", [NOBODY, "nonsense", "job_%F0%9F%92%A9"])
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_job_of_nobody_is_404(shared: Edge, path: str, id_: str) -> None:
     response = await shared.client.get(f"/v1/jobs/{id_}{path}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
@@ -324,7 +324,7 @@ async def test_following_the_cursors_shows_each_job_once_while_new_ones_arrive(e
 async def test_filters_narrow_the_list(edge: Edge) -> None:
     text = await edge.ended((await created(edge))["id"])
     embedding = await edge.ended((await created(edge, modality="embedding", input={"text": "a"}, tier="basic"))["id"])
-    other = await created(edge, organization_id="acme")
+    other = await created(edge, organization_id="globex")
 
     async def listed(**query: str) -> list[str]:
         return [job["id"] for job in (await edge.client.get("/v1/jobs", params=query)).json()["data"]["jobs"]]
@@ -335,12 +335,11 @@ async def test_filters_narrow_the_list(edge: Edge) -> None:
     assert await listed(status="failed") == []
     assert await listed(model="echo", since=str(text["created_at"])) == [embedding["id"], text["id"]]
     assert await listed(since="2999-01-01T00:00:00Z") == []
-    assert await listed(organization_id="acme") == [other["id"]]
+    assert await listed(organization_id="globex") == [other["id"]]
 
 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "limit=x", "cursor=x", "status=done", "modality=x", "tier=x", "since=soon"]
 )
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_wrong_query_is_400_and_named(shared: Edge, query: str) -> None:
     assert query.partition("=")[0] in errors_of(await shared.client.get(f"/v1/jobs?{query}"))

@@ -12,6 +12,8 @@ from providers.base import Health, Snapshot
 from router.api.system import readiness_of
 from router.settings import RouterSettings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 UNREACHED = Snapshot(
     id=ProviderId("node"),
     kind="node",
@@ -39,15 +41,15 @@ async def test_without_a_node_it_is_alive_but_not_ready_and_says_why(edge: Edge)
     assert (health.status_code, health.json()["data"]["status"]) == (200, "degraded")
 
 
-async def test_with_a_broken_store_it_is_not_ready(edge: Edge) -> None:
-    await edge.parts.store.close()
-    response = await edge.client.get("/readyz")
-    await edge.parts.store.open()
+async def test_with_a_broken_store_it_is_not_ready(own_edge: Edge) -> None:
+    await own_edge.parts.store.close()
+    response = await own_edge.client.get("/readyz")
+    await own_edge.parts.store.open()
     assert response.status_code == 503
     assert response.json()["reason"].startswith("store: ")
 
 
-def test_readiness_names_each_node_that_is_missing() -> None:
+async def test_readiness_names_each_node_that_is_missing() -> None:
     readiness = readiness_of("ok", [UNREACHED])
     assert (readiness.ready, readiness.reason) == (False, "node: node a:1 cannot be reached")
 
@@ -104,14 +106,15 @@ async def test_providers_say_what_they_serve(box: Edge) -> None:
 async def test_info_names_the_bounds(edge: Edge) -> None:
     info = (await edge.client.get("/v1/system/info")).json()["data"]
     assert info["limits"]["body_bytes"] == RouterSettings().body_bytes
+    assert all(isinstance(limit, int) for limit in info["limits"].values())
     assert set(info["modalities"]) == {"text", "image", "audio", "embedding"}
 
 
-async def test_metrics_are_prometheus_text_with_jobs_models_and_requests(box: Edge) -> None:
+async def test_metrics_are_prometheus_text_with_jobs_models_and_requests(own_box: Edge) -> None:
     body = {"modality": "text", "input": {"prompt": "one two"}}
-    job = (await box.client.post("/v1/jobs", json=body)).json()["data"]
-    await box.ended(job["id"])
-    response = await box.client.get("/metrics")
+    job = (await own_box.client.post("/v1/jobs", json=body)).json()["data"]
+    await own_box.ended(job["id"])
+    response = await own_box.client.get("/metrics")
     families = {family.name: family for family in text_string_to_metric_families(response.text)}
     assert response.headers["content-type"].startswith("text/plain")
     assert {sample.labels["state"]: sample.value for sample in families["fabric_jobs"].samples} == {
