@@ -1,16 +1,14 @@
-"""The numbers of a node's models: rates over the last seconds, totals since the start, and whether work moves.
+"""The numbers of a node's models: rates over the last seconds, totals since the start.
 
-Not about memory (memory/) nor about how they are shown (service.py, protos/codec).
+Not about memory (memory/) nor about what they say of the model (pulse.py).
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from node.scheduler.messages import Stepped
 from protos.errors import Cancelled, FabricError
-from protos.types import ModelState, ModelStatus
 
 WINDOW_S: Final = 10.0  # of the rates, as the contract says
 
@@ -60,28 +58,3 @@ class Meter:
     def _forget(self, now: float) -> None:
         while self._recent and self._recent[0][0] < now - WINDOW_S:
             self._recent_units -= self._recent.popleft()[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """What readiness is judged by, of one model."""
-
-    status: ModelStatus
-    is_awaited: bool  # it is to be loaded at the start, and was not ready yet
-    idle_s: float  # its tasks have got no step for so long; 0 without tasks that could get one
-
-
-def unready_reason(pulses: Sequence[Pulse], stall_s: float, *, is_draining: bool) -> str:
-    """Why the node should get no work; "" when it should."""
-    if is_draining:
-        return "the node is draining"
-    for pulse in pulses:
-        model = pulse.status.model
-        if pulse.is_awaited and model.state == ModelState.FAILED:
-            return f"model {model.id!r} could not be loaded: {model.error}"
-        if pulse.is_awaited:
-            return f"model {model.id!r} is {model.state}"
-        if pulse.idle_s > stall_s:
-            tasks = pulse.status.waiting + pulse.status.running
-            return f"model {model.id!r} has {tasks} tasks and made no step for {pulse.idle_s:.0f} s"
-    return ""

@@ -100,6 +100,16 @@ class Run:
     def expected_s(self) -> float:
         return self.prepared.expected_s if self.prepared is not None else 0.0
 
+    @property
+    def seated_s(self) -> float:
+        """Since it got its seat; 0 while it waits."""
+        return self.age_s - self._timings.queued_s if self.is_seated else 0.0
+
+    @property
+    def is_on_device(self) -> bool:
+        """It was sent to the device loop, which has not ended it yet."""
+        return self.done is not None and not self.done.done()
+
     # ---- callers ----
 
     def join(self) -> Caller:

@@ -12,12 +12,14 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import assert_never
 
+from node import estimates
 from node.engine import Done
 from node.entries import Entry
-from node.memory.ledger import Evict, Refuse
-from node.metrics import Meter, Pulse, unready_reason
+from node.metrics import Meter
+from node.pulse import pulse_of, unready_reason
 from node.registry import Registry
 from node.runs import Run
+from node.scheduler.forecast import Pace
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Report, Seated, Stepped, Submit
 from node.scheduler.rooms import Permits
@@ -38,7 +40,6 @@ from protos.types import (
     Model,
     ModelId,
     ModelState,
-    ModelStatus,
     NodeId,
     NodeStatus,
     Started,
@@ -72,10 +73,9 @@ class NodeService:
         self._began_s = clock()
         self._runs: dict[TaskId, Run] = {}
         self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
+        self._paces = {entry.spec.id: Pace() for entry in registry.entries}
         self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit) for e in registry.entries}
-        self._leaving: Counter[TaskId] = (
-            Counter()
-        )  # cancels that the device loop has not answered: their reports are stale
+        self._leaving: Counter[TaskId] = Counter()  # cancels not answered by the device loop: their reports are stale
         self._is_draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -108,23 +108,12 @@ class NodeService:
         """What the task would take if it were sent now. Raises what it would raise then, but for overload."""
         _check(task)
         entry = self._registry.find(task.model, task.modality)
-        decision = self._registry.decision(entry)
         usage = Usage()
         if entry.engine is not None:
             prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
             usage = prepared.usage
-        load_s = entry.measured.load_s if entry.measured and entry.engine is None else 0.0
-        queue_s = sum(run.expected_s for run in self._runs_of(entry) if not run.is_seated)
-        return Estimate(
-            model=entry.spec.id,
-            usage=usage,
-            queue_s=queue_s,
-            load_s=load_s,
-            run_s=usage.device_seconds,
-            total_s=queue_s + load_s + usage.device_seconds,
-            fits_memory=entry.engine is not None or not isinstance(decision, Refuse),
-            would_evict=tuple(decision.models) if entry.engine is None and isinstance(decision, Evict) else (),
-        )
+        queue_s = estimates.queue_s(entry, self._runs_of(entry), task.priority, self._paces[entry.spec.id])
+        return estimates.estimate_of(entry, usage, queue_s, self._registry.decision(entry))
 
     def _joined(self, task: Task) -> Run | None:
         run = self._runs.get(task.id)
@@ -170,7 +159,8 @@ class NodeService:
     async def _work(self, run: Run) -> Finished:
         loop, entry = asyncio.get_running_loop(), run.entry
         if entry.state != ModelState.READY:
-            run.queue(self._ahead_of(run))
+            ahead = estimates.before(self._runs_of(entry), run.task.priority)
+            run.queue(len(ahead) - 1)  # it is one of them
         async with self._registry.lend(entry) as engine:
             run.loaded()
             run.prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
@@ -182,11 +172,6 @@ class NodeService:
             result = await loop.run_in_executor(self._pool, engine.finish, ended.outcome.raw)
         return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
 
-    def _ahead_of(self, run: Run) -> int:
-        """How many wait for the same model that would go before it, its own organization's turn not counted."""
-        others = (other for other in self._runs_of(run.entry) if other is not run and not other.is_seated)
-        return sum(other.task.priority >= run.task.priority for other in others)
-
     def _runs_of(self, entry: Entry) -> list[Run]:
         return [run for run in self._runs.values() if run.entry is entry]
 
@@ -196,7 +181,7 @@ class NodeService:
         """Ends a run early, whatever it is doing. Its seat is free before the next step."""
         if run.is_over:
             return
-        if run.done is not None and not run.done.done():
+        if run.is_on_device:
             self._loop.send(Cancel(run.entry.spec.id, run.task.id))
             self._leaving[run.task.id] += 1
         self._end(run, error)
@@ -239,8 +224,15 @@ class NodeService:
             case Ended():
                 assert run.done is not None, "a task ended on the device before it was sent there: this is a bug"
                 run.done.set_result(report)
+                self._learn(run, report)
             case _:
                 assert_never(report)
+
+    def _learn(self, run: Run, ended: Ended) -> None:
+        """How long it held its seat: what estimates of the wait for one go by."""
+        if isinstance(ended.outcome, Done) and run.is_seated:
+            model = run.entry.spec.id
+            self._paces[model] = self._paces[model].plus(run.expected_s, run.seated_s)
 
     # ---- models ----
 
@@ -262,7 +254,7 @@ class NodeService:
     # ---- status ----
 
     def status(self) -> NodeStatus:
-        pulses = [self._pulse(entry) for entry in self._registry.entries]
+        pulses = [pulse_of(e, self._runs_of(e), self._meters[e.spec.id]) for e in self._registry.entries]
         reason = unready_reason(pulses, self._stall_s, is_draining=self._is_draining)
         return NodeStatus(
             node_id=self._node_id,
@@ -290,30 +282,6 @@ class NodeService:
         """Something changed that those who watch want to know at once."""
         self._changed.set()
         self._changed = asyncio.Event()
-
-    def _pulse(self, entry: Entry) -> Pulse:
-        runs, meter = self._runs_of(entry), self._meters[entry.spec.id]
-        steps_per_s, units_per_s = meter.rates()
-        on_device = [run.age_s - run.timings.load_s for run in runs if run.done is not None and not run.done.done()]
-        oldest_s = max(on_device, default=0.0)
-        status = ModelStatus(
-            model=entry.model,
-            waiting=sum(not run.is_seated for run in runs),
-            waiting_limit=entry.spec.waiting_limit,
-            running=sum(run.is_seated for run in runs),
-            last_batch=meter.last_batch,
-            max_batch=entry.engine.seats if entry.engine is not None else entry.spec.seats,
-            steps_per_s=steps_per_s,
-            units_per_s=units_per_s,
-            device_seconds=meter.device_seconds,
-            last_step_age_s=meter.last_step_age_s,
-            oldest_wait_s=max((run.age_s for run in runs if not run.is_seated), default=0.0),
-            succeeded=meter.succeeded,
-            failed=meter.failed,
-            cancelled=meter.cancelled,
-        )
-        idle_s = min(oldest_s, meter.last_step_age_s) if meter.last_step_s is not None else oldest_s
-        return Pulse(status, entry.spec.preload and not entry.was_ready, idle_s)
 
     # ---- the end of the node ----
 

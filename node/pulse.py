@@ -1,0 +1,65 @@
+"""How one model is: its numbers as a status tells them, and whether its work moves.
+
+Not about how the numbers are counted (metrics.py) nor about the node as a whole (service.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.entries import Entry
+from node.metrics import Meter
+from node.runs import Run
+from protos.types import ModelState, ModelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What readiness is judged by, of one model."""
+
+    status: ModelStatus
+    is_awaited: bool  # it is to be loaded at the start, and was not ready yet
+    idle_s: float  # its tasks have got no step for so long; 0 without tasks that could get one
+
+
+def pulse_of(entry: Entry, runs: Sequence[Run], meter: Meter) -> Pulse:
+    """runs: of this model."""
+    steps_per_s, units_per_s = meter.rates()
+    status = ModelStatus(
+        model=entry.model,
+        waiting=sum(not run.is_seated for run in runs),
+        waiting_limit=entry.spec.waiting_limit,
+        running=sum(run.is_seated for run in runs),
+        last_batch=meter.last_batch,
+        max_batch=entry.engine.seats if entry.engine is not None else entry.spec.seats,
+        steps_per_s=steps_per_s,
+        units_per_s=units_per_s,
+        device_seconds=meter.device_seconds,
+        last_step_age_s=meter.last_step_age_s,
+        oldest_wait_s=max((run.age_s for run in runs if not run.is_seated), default=0.0),
+        succeeded=meter.succeeded,
+        failed=meter.failed,
+        cancelled=meter.cancelled,
+    )
+    return Pulse(status, entry.spec.preload and not entry.was_ready, _idle_s(runs, meter))
+
+
+def _idle_s(runs: Sequence[Run], meter: Meter) -> float:
+    on_device = [run.age_s - run.timings.load_s for run in runs if run.is_on_device]
+    oldest_s = max(on_device, default=0.0)
+    return min(oldest_s, meter.last_step_age_s) if meter.last_step_s is not None else oldest_s
+
+
+def unready_reason(pulses: Sequence[Pulse], stall_s: float, *, is_draining: bool) -> str:
+    """Why the node should get no work; "" when it should."""
+    if is_draining:
+        return "the node is draining"
+    for pulse in pulses:
+        model = pulse.status.model
+        if pulse.is_awaited and model.state == ModelState.FAILED:
+            return f"model {model.id!r} could not be loaded: {model.error}"
+        if pulse.is_awaited:
+            return f"model {model.id!r} is {model.state}"
+        if pulse.idle_s > stall_s:
+            tasks = pulse.status.waiting + pulse.status.running
+            return f"model {model.id!r} has {tasks} tasks and made no step for {pulse.idle_s:.0f} s"
+    return ""
