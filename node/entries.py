@@ -15,6 +15,7 @@ from protos.errors import DoesNotFit, FabricError, LoadFailed, ModelNotFound
 from protos.types import Modality, Model, ModelId, ModelState
 
 _GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
 
 
 @dataclass(slots=True)
@@ -56,29 +57,35 @@ class Entry:
 
 def find(entries: Sequence[Entry], model: ModelId | None, modality: Modality | None) -> Entry:
     """The entry of that name (and modality, if one is asked for), or the default of the modality. Raises ModelNotFound."""
-    names = ", ".join(e.spec.id for e in entries if modality is None or e.spec.modality == modality) or "none"
+    names = ", ".join(e.spec.id for e in entries if modality is None or e.spec.modality == modality)
     if model is None:
-        for entry in entries:
-            if entry.spec.is_default and entry.spec.modality == modality:
-                return entry
-        raise ModelNotFound(f"this node has no default model for {modality}: name one of {names}")
+        return _default(entries, modality, names)
     for entry in entries:
         if entry.spec.id == model:
             return _checked(entry, modality, names)
-    raise ModelNotFound(f"this node has no model {model!r}: it has {names}")
+    raise ModelNotFound(f"this node has no model {model!r}: it has {names or f'none for {modality}'}")
+
+
+def _default(entries: Sequence[Entry], modality: Modality | None, names: str) -> Entry:
+    for entry in entries:
+        if entry.spec.is_default and entry.spec.modality == modality:
+            return entry
+    if names:
+        raise ModelNotFound(f"this node has no default model for {modality}: name one of {names}")
+    raise ModelNotFound(f"this node has no model for {modality}: send the task to another, or add one to models.toml")
 
 
 def _checked(entry: Entry, modality: Modality | None, names: str) -> Entry:
     if modality is not None and entry.spec.modality != modality:
         wrong = f"model {entry.spec.id!r} is for {entry.spec.modality}, not {modality}"
-        raise ModelNotFound(f"{wrong}: name one of {names}")
+        raise ModelNotFound(f"{wrong}: name one of {names}" if names else f"{wrong}, and this node has none for that")
     return entry
 
 
 def never_fits(entry: Entry, capacity_bytes: int) -> DoesNotFit:
     source = "measured" if entry.measured else f"expected from the files in {entry.spec.path or 'no folder'}"
     return DoesNotFit(
-        f"model {entry.spec.id!r} needs {gib(entry.needed_bytes)} ({source}), the node may use {gib(capacity_bytes)}: "
+        f"model {entry.spec.id!r} needs {size(entry.needed_bytes)} ({source}), the node may use {size(capacity_bytes)}: "
         "take it out of models.toml, choose a smaller one, or raise memory_bytes (FABRIC_NODE_MEMORY_BYTES)",
         details={"needed_bytes": entry.needed_bytes, "capacity_bytes": capacity_bytes},
     )
@@ -90,5 +97,8 @@ def load_error(error: Exception, model: ModelId) -> FabricError:
     return LoadFailed(f"model {model!r} could not be loaded ({type(error).__name__}: {error})")
 
 
-def gib(count: int) -> str:
-    return f"{count / _GIB:.2f} GiB"
+def size(count: int) -> str:
+    """As people say it: "1.50 GiB", "70.2 MiB", "1000 bytes"."""
+    if count >= _GIB:
+        return f"{count / _GIB:.2f} GiB"
+    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count} bytes"

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from node.engine import DeviceSpec, Engine, LoadEngine, ModelSpec
-from node.entries import Entry, find, gib, load_error, never_fits
+from node.entries import Entry, find, load_error, never_fits, size
 from node.memory import ledger
 from node.memory.devices import Probe
 from node.memory.ledger import Evict, Ledger, Load, Refuse, Resident, Wait
@@ -63,7 +63,7 @@ class Registry:
         self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
         self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=self._began_s) for s in specs}
         for entry in self._entries.values():
-            self._refuse_whatnever_fits(entry)
+            self._refuse_what_never_fits(entry)
 
     # ---- what there is ----
 
@@ -165,9 +165,10 @@ class Registry:
 
     def _load_now(self, spec: ModelSpec) -> tuple[Engine, int, Measured]:
         """Loads and warms up, on the loader thread; the engine, what it holds, and what that took."""
-        began = self._clock()
+        load = self._loader(spec.engine)
+        began = self._clock()  # after the engine's import, which is paid once: `load_s` is what loading it again takes
         with _without_collection():
-            engine = self._loader(spec.engine)(spec, self._device)
+            engine = load(spec, self._device)
         try:
             _, peak_bytes = self._probe.peak_during(engine.warm_up)
             held = engine.held_bytes()
@@ -199,8 +200,8 @@ class Registry:
         except TimeoutError as error:
             free = self.memory.free_bytes
             raise LoadFailed(
-                f"model {entry.spec.id!r} needs {gib(entry.needed_bytes)}, {gib(max(0, free))} are free and the other models "
-                f"were busy for {self._residency.load_wait_s:.0f} s: retry later, or give the node fewer models"
+                f"model {entry.spec.id!r} needs {size(entry.needed_bytes)}, {size(max(0, free))} are free and the other models "
+                f"were busy for {self._residency.load_wait_s:g} s: retry later, or give the node fewer models"
             ) from error
         finally:
             if self._claims.pop(entry.spec.id, None):
@@ -298,7 +299,7 @@ class Registry:
         self._freed.set()
         self._freed = asyncio.Event()
 
-    def _refuse_whatnever_fits(self, entry: Entry) -> None:
+    def _refuse_what_never_fits(self, entry: Entry) -> None:
         if entry.needed_bytes > self._capacity_bytes:
             raise never_fits(entry, self._capacity_bytes)
 

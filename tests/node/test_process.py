@@ -127,7 +127,7 @@ async def test_a_taken_port_is_said_in_one_line_with_what_to_change(start: Start
     [
         (FAKE + "colour = 1\n", (), "model 'talk': colour: is no key of a model"),
         (FAKE + 'path = "nowhere"\n', (), "there is no folder"),
-        (FAKE, ("--memory-bytes", "1000"), "model 'talk' needs 0.06 GiB"),
+        (FAKE, ("--memory-bytes", "1000"), "model 'talk' needs 64.0 MiB"),
         (FAKE, ("--listen", "0.0.0.0:3100"), "listens on loopback"),
         (FAKE, ("--device", "cuda:7"), "NVIDIA devices"),
     ],

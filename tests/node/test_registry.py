@@ -3,15 +3,32 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from node.engine import ModelSpec
+from node.engine import DeviceSpec, LoadEngine, ModelSpec
 from node.engines.fake import FakeEngine, Faults
+from node.memory.devices import probe_of
+from node.memory.measured import Memories
+from node.registry import Registry, Residency
+from node.scheduler.loop import DeviceLoop
 from protos.errors import DoesNotFit, FabricError, LoadFailed
-from protos.types import EmbeddingRequest, Finished, ModelId, ModelState, Queued, Started, Task, TaskId, TextRequest
+from protos.types import (
+    EmbeddingRequest,
+    Finished,
+    Modality,
+    ModelId,
+    ModelState,
+    Queued,
+    Started,
+    Task,
+    TaskId,
+    TextRequest,
+)
 
 StartNode = Callable[..., AbstractAsyncContextManager[Any]]  # tests/node/conftest.py: a Client
 
@@ -109,7 +126,7 @@ async def test_a_wait_for_memory_has_an_end_with_the_numbers(start_node: StartNo
         gate.set()
         await busy.aclose()
     assert isinstance(error, LoadFailed)
-    assert "model 'b' needs 0.06 GiB, 0.04 GiB are free" in error.message
+    assert "model 'b' needs 64.0 MiB, 40.0 MiB are free" in error.message
 
 
 async def test_an_estimate_says_who_would_have_to_go(start_node: StartNode) -> None:
@@ -128,8 +145,43 @@ async def test_the_measured_peak_replaces_the_expectation_and_is_remembered(star
         assert client.daemon.service.models()[0].memory_bytes == measured
 
 
+async def test_the_seconds_of_a_load_are_those_of_loading_it_again_without_the_import(tmp_path: Path) -> None:
+    now_s = [0.0]
+
+    def imported(name: str) -> LoadEngine:
+        assert name == "fake"
+        now_s[0] += 8.0
+
+        def load(spec: ModelSpec, _device: DeviceSpec) -> FakeEngine:
+            now_s[0] += 0.5
+            return FakeEngine(spec)
+
+        return load
+
+    device = DeviceSpec("cpu")
+    with ThreadPoolExecutor(1) as threads:
+        registry = Registry(
+            [ModelSpec(id=ModelId("a"), engine="fake", modality=Modality.TEXT)],
+            device,
+            capacity_bytes=100 * MIB,
+            probe=probe_of(device),
+            memories=Memories(tmp_path / "measured.json"),
+            loader=imported,
+            threads=threads,
+            device_loop=DeviceLoop(lambda _: None, 0.05),
+            residency=Residency(load_wait_s=1.0, load_retry_s=1.0, min_residency_s=0.0),
+            clock=lambda: now_s[0],
+        )
+        entry = registry.find(ModelId("a"))
+        await registry.loaded(entry)
+    assert entry.expiry is not None
+    entry.expiry.cancel()
+    assert entry.measured is not None
+    assert entry.measured.load_s == 0.5
+
+
 async def test_a_model_larger_than_the_node_is_refused_at_the_start(start_node: StartNode) -> None:
-    with pytest.raises(DoesNotFit, match=r"model 'a' needs .* GiB .* the node may use .* GiB: .*models.toml"):
+    with pytest.raises(DoesNotFit, match=r"model 'a' needs .* MiB .* the node may use 1000 bytes: .*models.toml"):
         async with start_node(PAIR, memory_bytes=1000):
             pass
 
