@@ -58,7 +58,7 @@ def row_cap(costs: StepCosts | None, quantum_s: float | None, ceiling: int) -> i
     if costs is None:
         return ceiling
     within = None if quantum_s is None else costs.units_within(quantum_s)
-    return min(ceiling, worthwhile(costs), ceiling if within is None else within)
+    return int(min(ceiling, worthwhile(costs), ceiling if within is None else within))
 
 
 def worthwhile(costs: StepCosts) -> float:
