@@ -4,7 +4,9 @@ Not about what it answers (events.py).
 """
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
+
+from google.protobuf.message import Message as Protobuf
 
 from protos.errors import InputInvalid
 from protos.fabric.node.v1 import node_pb2 as pb
@@ -57,9 +59,8 @@ def task_from(message: pb.Task, find_blob: FindBlob) -> Task:
         id=TaskId(message.id),
         model=ModelId(message.model) if message.model else None,
         organization_id=OrganizationId(message.organization_id or DEFAULT_ORGANIZATION),
-        priority=message.priority,
-        timeout_s=message.timeout_s if message.HasField("timeout_s") else None,
         request=_request_from(message, find_blob),
+        **_given(message, "priority", "timeout_s"),
     )
 
 
@@ -99,14 +100,10 @@ def _text_from(message: pb.TextRequest) -> TextRequest:
     return TextRequest(
         prompt=message.prompt if message.WhichOneof("input") == "prompt" else None,
         messages=tuple(Message(m.role, m.content) for m in message.messages.items),
-        temperature=message.temperature,
-        top_p=message.top_p,
         top_k=message.top_k,
         min_p=message.min_p,
-        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
         stop=tuple(message.stop),
-        seed=message.seed if message.HasField("seed") else None,
-        repetition_penalty=message.repetition_penalty,
+        **_given(message, "temperature", "top_p", "max_tokens", "seed", "repetition_penalty"),
     )
 
 
@@ -130,13 +127,7 @@ def _image_from(message: pb.ImageRequest, find_blob: FindBlob) -> ImageRequest:
         prompt=message.prompt,
         negative_prompt=message.negative_prompt,
         image=_blob_from(message.image, find_blob) if message.HasField("image") else None,
-        width=message.width if message.HasField("width") else None,
-        height=message.height if message.HasField("height") else None,
-        steps=message.steps if message.HasField("steps") else None,
-        guidance_scale=message.guidance_scale if message.HasField("guidance_scale") else None,
-        strength=message.strength if message.HasField("strength") else None,
-        seed=message.seed if message.HasField("seed") else None,
-        n=message.n,
+        **_given(message, "width", "height", "steps", "guidance_scale", "strength", "seed", "n"),
     )
 
 
@@ -162,8 +153,8 @@ def _audio_from(message: pb.AudioRequest, find_blob: FindBlob) -> AudioRequest:
         task="translate" if message.task == pb.AUDIO_TASK_TRANSLATE else "transcribe",
         word_timestamps=message.word_timestamps,
         prompt=message.prompt,
-        vad=message.vad,
         temperature=message.temperature,
+        **_given(message, "vad"),
     )
 
 
@@ -179,9 +170,8 @@ def _embedding_message(request: EmbeddingRequest) -> pb.EmbeddingRequest:
 def _embedding_from(message: pb.EmbeddingRequest) -> EmbeddingRequest:
     return EmbeddingRequest(
         texts=tuple(message.texts),
-        dimensions=message.dimensions if message.HasField("dimensions") else None,
-        normalize=message.normalize,
         prompt_name=message.prompt_name,
+        **_given(message, "dimensions", "normalize"),
     )
 
 
@@ -192,3 +182,8 @@ def _blob_message(blob: Blob) -> pb.Blob:
 def _blob_from(message: pb.Blob, find_blob: FindBlob) -> Blob:
     staged = message.WhichOneof("source") == "blob_id"
     return Blob(find_blob(message.blob_id) if staged else message.data, message.content_type)
+
+
+def _given(message: Protobuf, *names: str) -> dict[str, Any]:  # Any: each field has its own type
+    """The optional fields that the caller set. For the others the dataclass has the default, here as over HTTP."""
+    return {name: getattr(message, name) for name in names if message.HasField(name)}

@@ -248,7 +248,7 @@ def test_large_results_travel_in_chunks_that_fit_a_message() -> None:
 def test_a_staged_blob_is_found_by_its_id() -> None:
     message = pb.Task(id="t", audio=pb.AudioRequest(audio=pb.Blob(blob_id="b", content_type="audio/wav")))
     request = codec.task_from(message, {"b": b"bytes"}.__getitem__).request
-    assert request == AudioRequest(audio=Blob(b"bytes", "audio/wav"), vad=False)
+    assert request == AudioRequest(audio=Blob(b"bytes", "audio/wav"))
 
 
 @pytest.mark.parametrize("message", [pb.Task(id="t"), pb.Task(id="t", audio=pb.AudioRequest())])
@@ -259,3 +259,20 @@ def test_a_task_without_its_input_is_refused(message: pb.Task) -> None:
 
 def test_an_event_of_a_newer_contract_is_passed_over() -> None:
     assert read([pb.TaskEvent(task_id="t")]) == []
+
+
+def test_what_a_caller_leaves_out_has_the_documented_default() -> None:
+    text = codec.task_from(pb.Task(id="t", text=pb.TextRequest(prompt="hi")), no_blob)
+    assert text == Task(id=TaskId("t"), request=TextRequest(prompt="hi"))
+    texts = codec.task_from(pb.Task(id="t", embedding=pb.EmbeddingRequest(texts=["hi"])), no_blob)
+    assert texts.request == EmbeddingRequest(texts=("hi",))
+    image = codec.task_from(pb.Task(id="t", image=pb.ImageRequest(prompt="a circle")), no_blob)
+    assert image.request == ImageRequest(prompt="a circle")
+    audio = codec.task_from(pb.Task(id="t", audio=pb.AudioRequest(audio=pb.Blob(data=b"RIFF"))), no_blob)
+    assert audio.request == AudioRequest(audio=Blob(b"RIFF", ""))
+
+
+def test_a_zero_that_a_caller_set_is_not_taken_for_a_default() -> None:
+    message = pb.Task(id="t", priority=0, text=pb.TextRequest(prompt="hi", temperature=0, top_p=0))
+    task = codec.task_from(message, no_blob)
+    assert (task.priority, task.request) == (0, TextRequest(prompt="hi", temperature=0, top_p=0))
