@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import pytest
 
 from node.engine import DeviceSpec, Engine, ModelSpec
 from node.engines import loader
-from protos.types import EmbeddingRequest, ImageRequest, Modality, ModelId, TaskRequest, TextRequest
+from protos.types import AudioRequest, Blob, EmbeddingRequest, ImageRequest, Modality, ModelId, TaskRequest, TextRequest
 
 CPU: Final = DeviceSpec("cpu", 0, 1)
 SEATS: Final = 3
@@ -60,10 +61,24 @@ def _tiny_pipeline(folder: Path) -> str:
     return tiny_pipelines.save(tiny_pipelines.stable_diffusion(), folder)
 
 
+@cache
+def audio_request(number: int) -> TaskRequest:
+    import small_whisper
+
+    return AudioRequest(audio=small_whisper.flac(small_whisper.noise(9.0 + number, seed=number)), vad=False)
+
+
+def _small_whisper(folder: Path) -> str:
+    import small_whisper
+
+    return str(small_whisper.save_terse(folder))
+
+
 ENGINES: Final = (
     EngineCase("text", Modality.TEXT, _tiny_llama, text_request, TextRequest(prompt="")),
     EngineCase("embedding", Modality.EMBEDDING, _tiny_bert, embedding_request, EmbeddingRequest(texts=())),
     EngineCase("diffusion", Modality.IMAGE, _tiny_pipeline, image_request, ImageRequest(prompt="", n=9)),
+    EngineCase("whisper", Modality.AUDIO, _small_whisper, audio_request, AudioRequest(audio=Blob(b""))),
     EngineCase("fake", Modality.TEXT, _no_files, text_request, TextRequest(prompt="")),
     EngineCase("fake", Modality.EMBEDDING, _no_files, embedding_request, EmbeddingRequest(texts=())),
 )

@@ -14,7 +14,7 @@ from ctranslate2 import StorageView
 from node.engine import DeviceSpec, Done, ModelSpec, Prepared, Step, StepEvent
 from node.engines.whisper.batch import Key, Pick, Waiting, choose, lead
 from node.engines.whisper.decoding import MAX_TOKENS, Attempt, Decoding, best, judge, max_tokens
-from node.engines.whisper.model import Ears, load_model, rows_of
+from node.engines.whisper.model import Ears, load_model, memory_errors, rows_of
 from node.engines.whisper.prepare import MEL_FRAMES, Reader
 from node.engines.whisper.seat import Heard, Seat, Transcript
 from node.engines.whisper.segments import Cut, cuts, segment_of, words_of
@@ -89,7 +89,8 @@ class WhisperEngine:
 
     def step(self, quantum_s: float | None) -> Step:
         speaking = [seat.waiting() for seat in self._seats.values() if seat.windows]
-        answers = self._call(*self._plan(speaking, quantum_s)) if speaking else []
+        with memory_errors():
+            answers = self._call(*self._plan(speaking, quantum_s)) if speaking else []
 
         # Nothing above changes what the seats hold, so a step that the device fails can be tried again.
         self._clock += 1

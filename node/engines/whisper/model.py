@@ -3,12 +3,13 @@
 Not about which windows go into a call (batch.py) nor about what an answer is worth (decoding.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from ctranslate2 import StorageView
+from ctranslate2 import Device, StorageView
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens, merge_punctuations
@@ -131,6 +132,17 @@ class Ears:
         self._model.model.unload_model()
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """CTranslate2 has no error of its own for a device that is full."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if "out of memory" in str(exc):
+            raise MemoryError(str(exc)) from exc
+        raise
+
+
 def languages_of(model: WhisperModel) -> Languages:
     if not model.model.is_multilingual:
         return Languages(frozenset({"en"}), is_multilingual=False)
@@ -142,5 +154,5 @@ def rows_of(encoded: StorageView, rows: Sequence[int]) -> StorageView:
     """Some windows of an encoded batch, on the host; the whole as it is."""
     if list(rows) == list(range(encoded.shape[0])):
         return encoded
-    host = np.array(encoded if encoded.device == "cpu" else encoded.to_device("cpu"))
+    host = np.array(encoded if encoded.device == "cpu" else encoded.to_device(Device.cpu))
     return StorageView.from_array(np.ascontiguousarray(host[list(rows)]))

@@ -20,6 +20,7 @@ from scripts.models.audio.words import WORDS
 WINDOW_FRAMES = 3000
 IGNORED = -100
 NEIGHBOURS = 150  # clips shorter and longer than the one about which a batch is drawn
+UNSURE = 0.15  # of a word at each end: where it ends in a sentence is a guess
 TIME_WEIGHT = 0.3  # of a timestamp's loss: which word matters more than when
 
 
@@ -40,8 +41,8 @@ LONG = Kind(rows=2, clips=12, words=4, frames=WINDOW_FRAMES)
 
 # (the step at which it ends, the share of each kind)
 CURRICULUM: Sequence[tuple[float, Sequence[tuple[Kind, float]]]] = (
-    (250, ((SINGLE, 1.0),)),
-    (700, ((SINGLE, 0.15), (SHORT, 0.8), (MEDIUM, 0.05))),
+    (150, ((SINGLE, 1.0),)),
+    (500, ((SINGLE, 0.2), (SHORT, 0.75), (MEDIUM, 0.05))),
     (math.inf, ((SINGLE, 0.05), (SHORT, 0.6), (MEDIUM, 0.25), (LONG, 0.1))),
 )
 
@@ -53,8 +54,7 @@ class Batch:
     tokens: Tensor  # (rows, length): what the decoder is given
     labels: Tensor  # (rows, length): what it should say next, or IGNORED
     weights: Tensor  # (rows, length)
-    words: Sequence[Sequence[int]]  # of each row, indices into WORDS
-    used_positions: Tensor  # of each row
+    spoken: Tensor  # (rows, frames / 2): the word that is being said, from 1; 0 for none, IGNORED where it is unsure
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Batches:
         self._singles = [clip for clip in self._clips if len(clip.words) == 1]
         self._words = word_ids(tokenizer)
         self._token = {name: tokenizer.token_to_id(f"<|{name}|>") for name in _CONTROL}
+        self._lengths = _mean_lengths(self._singles)
         self._seed = seed
         self._rng = np.random.default_rng(seed)
 
@@ -96,8 +97,7 @@ class Batches:
             tokens=_padded([tokens[:-1] for tokens, _ in rows], self._token["endoftext"]),
             labels=_padded([labels[1:] for _, labels in rows], IGNORED),
             weights=self._weights([labels[1:] for _, labels in rows]),
-            words=[[word for words, _, _ in window.spans for word in words] for window in windows],
-            used_positions=torch.full((kind.rows,), frames // 2),
+            spoken=torch.from_numpy(np.stack([self._spoken(window, frames // 2) for window in windows])),
         )
 
     def _windows(self, kind: Kind) -> list[Window]:
@@ -167,6 +167,20 @@ class Batches:
         """Up to `frames` with zeros, as faster-whisper fills a window."""
         return np.pad(window.mel, ((0, 0), (0, frames - window.used_frames)))
 
+    def _spoken(self, window: Window, positions: int) -> NDArray[np.int64]:
+        """Which word each position is in, guessed from how long each takes when it is said alone."""
+        labels = np.zeros(positions, np.int64)
+        for words, start, end in window.spans:
+            shares = self._lengths[list(words)].cumsum() / self._lengths[list(words)].sum()
+            at = start // 2
+            for word, share in zip(words, shares, strict=True):
+                until = (start + share * (end - start)) / 2
+                edge = (until - at) * UNSURE
+                labels[int(at) : int(until) + 1] = IGNORED
+                labels[int(at + edge) : int(until - edge) + 1] = word + 1
+                at = until
+        return labels
+
     def _row(self, spans: Sequence[tuple[Sequence[int], int, int]], first: int) -> tuple[list[int], list[int]]:
         """(the tokens, the labels): the label of a token stands at its own place, IGNORED where it is given."""
         prompt, start = self._prompt(), self._token["startoftranscript"]
@@ -198,6 +212,12 @@ class Batches:
 
 
 _CONTROL = ("endoftext", "startoftranscript", "startofprev", "nospeech", "notimestamps", "0.00")
+
+
+def _mean_lengths(singles: Sequence[Clip]) -> NDArray[np.float64]:
+    """Frames that each word takes on average, in the order of WORDS."""
+    lengths = [[clip.end - clip.start for clip in singles if clip.words[0] == word] for word in range(len(WORDS))]
+    return np.array([np.mean(found) if found else 40.0 for found in lengths])
 
 
 def _silence(frames: int) -> NDArray[np.float32]:

@@ -14,14 +14,15 @@ TIMESTAMPS = 1501  # <|0.00|> to <|30.00|>, every 20 ms
 TASKS = ("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>")
 
 
-def build_tokenizer(languages: Sequence[str] = ("en",)) -> Tokenizer:
-    """The same tokens for the same words in every run."""
+def build_tokenizer(languages: Sequence[str] = ("en",), fillers: int = 0) -> Tokenizer:
+    """The same tokens for the same words in every run. `fillers` are words that nobody says, to make it larger."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=1000, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((f" {word}" for word in WORDS), trainer)
+    tokenizer.add_tokens([f"filler{number}" for number in range(fillers)])
     control = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{language}|>" for language in languages), *TASKS]
     times = [f"<|{index * 0.02:.2f}|>" for index in range(TIMESTAMPS)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*control, *times)])

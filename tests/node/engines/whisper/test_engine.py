@@ -14,7 +14,7 @@ from node.engine import Progress
 from node.engines.whisper import load
 from node.engines.whisper.decoding import Decoding
 from node.engines.whisper.engine import WhisperEngine
-from node.engines.whisper.model import Ears, load_model
+from node.engines.whisper.model import Ears, load_model, memory_errors
 from protos.errors import InputInvalid, LoadFailed
 from protos.types import AudioRequest, AudioResult, TextRequest
 
@@ -181,3 +181,10 @@ def test_a_broken_file_is_a_failed_load(tmp_path: Path, multilingual_path: Path)
     (tmp_path / "model.bin").write_bytes(b"broken")
     with pytest.raises(LoadFailed, match="ears cannot be loaded from"):
         load(spec_of(tmp_path), CPU)
+
+
+def test_a_full_device_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError, match="CUDA failed"), memory_errors():
+        raise RuntimeError("CUDA failed with error out of memory")
+    with pytest.raises(RuntimeError, match="something else"), memory_errors():
+        raise RuntimeError("something else")
