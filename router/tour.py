@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from protos.errors import DeadlineExceeded
+from protos.errors import DeadlineExceeded, FabricError
 from protos.types import Modality
 
 READY_TIMEOUT_S: Final = 180.0  # a cold disk and a busy machine load the default models in well under a minute
@@ -36,6 +36,20 @@ class Answer:
 
     job: dict[str, Any]  # decoded JSON
     seconds: float
+
+
+async def show(url: str, key: str) -> int:
+    """The tour on the terminal. Exit status 0 when every question was answered."""
+    console = Console()
+    try:
+        await take(url, key, console)
+    except FabricError as error:
+        console.print(f"[red]{error.message}[/]")
+    except httpx.HTTPError as error:
+        console.print(f"[red]{url} did not answer as expected:[/] {error}")
+    else:
+        return 0
+    return 1
 
 
 async def take(url: str, key: str, console: Console) -> None:

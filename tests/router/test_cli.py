@@ -26,3 +26,8 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly() -> None:
         rest = process.stderr.read()
     assert process.returncode == 0, rest
     assert "Traceback" not in rest
+
+
+def test_the_servers_start_without_the_tour_s_client() -> None:
+    code = "import sys, router.commands, router.app; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
