@@ -137,7 +137,7 @@ def main() -> None:
     report(
         "images",
         {way: 1 / waits_s["mean"] for way, waits_s in found.items()},
-        "requests per mean wait",
+        "waits",
         {f"wait, stock / own, {name}": stock[name] / ours[name] for name in ours},
         waits_s=found,
         requests=options.requests,

@@ -13,6 +13,8 @@ from scripts.models.image.evaluate import draw, exam  # noqa: E402
 from scripts.models.image.marks import shown  # noqa: E402
 from scripts.models.image.model import build_vae  # noqa: E402
 from scripts.models.image.tokenizer import MAX_TOKENS, build_tokenizer  # noqa: E402
+from scripts.models.image.train_decoder import loss_of, start_from_mean_colours  # noqa: E402
+from scripts.models.image.training import fit  # noqa: E402
 from scripts.models.image.world import (  # noqa: E402
     COLOURS,
     SHAPES,
@@ -73,6 +75,20 @@ def test_the_encoder_gives_the_principal_components() -> None:
         found = vae.encode(pixels).latent_dist
     assert (found.mean - folds.codes(pixels)).abs().max() < 0.05
     assert found.std.max() < 0.01
+
+
+def test_the_decoder_starts_with_the_colours_apart_and_learns_from_there() -> None:
+    torch.manual_seed(0)
+    folds, vae = fold_world(), build_vae()
+    pixels = picture_tensor([Scene(colour, "square", "large") for colour in COLOURS])
+    put_into(vae, folds)
+    start_from_mean_colours(vae, folds, pixels)
+    with torch.no_grad():
+        middles = vae.decode(folds.codes(pixels)).sample[:, :, 28:36, 28:36].mean((2, 3))
+    aligned = torch.corrcoef(torch.stack([middles.flatten(), pixels[:, :, 32, 32].flatten()]))[0, 1]
+    assert aligned > 0.7
+    losses = list(fit(vae.decoder.parameters(), lambda: loss_of(vae, folds, pixels[:, :, 16:48, 16:48]), 8, 3e-3))
+    assert losses[-1] < losses[0]
 
 
 @trained
