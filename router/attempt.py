@@ -4,13 +4,12 @@ Not about which job runs when (runner.py), nor what becomes of one that raised (
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import cast
 
-from protos.errors import DeadlineExceeded, FabricError, Internal
+from protos.errors import DeadlineExceeded, Internal
 from protos.types import (
     Finished,
     Preview,
@@ -27,6 +26,7 @@ from router.capacity import Place
 from router.events import Feed
 from router.jobs import EventKind, Job, JobState
 from router.routing import Candidate, RoutingRequest, order
+from router.serving import serve
 from router.store.base import Ending, Lease, Store
 from router.tasks import output_of, task_of
 
@@ -86,27 +86,17 @@ class Attempt:
             self.place = self._task = None  # from here on a stop comes too late: the outcome is written
 
     async def _at_best_place(self, task: Task) -> Ending:
-        """The next candidate has its turn when one refuses before the start; after it, output may have been seen."""
-        route = order(routing_request(self.job), self._around.providers.snapshots())
-        *others, last = route.candidates
-        for candidate in others:
-            try:
-                return await self._at(candidate, task)
-            except FabricError as exc:
-                if self.has_started or not exc.retryable:
-                    raise
-        return await self._at(last, task)
-
-    async def _at(self, candidate: Candidate, task: Task) -> Ending:
-        self.place = Place(candidate.provider_id, candidate.model)
-        provider = self._around.providers.get(candidate.provider_id)
-        run = provider.run(replace(task, model=candidate.model))
-        async with aclosing(cast(AsyncGenerator[TaskEvent, None], run)) as events:
-            async for event in events:
-                ending = await self._take(candidate, event)
+        providers = self._around.providers
+        candidates = order(routing_request(self.job), providers.snapshots()).candidates
+        async with aclosing(serve(providers, candidates, task, self._take_place)) as events:
+            async for served in events:
+                ending = await self._take(served.by, served.event)
                 if ending is not None:
                     return ending
-        raise Internal(f"provider {candidate.provider_id} ended job {self.job.id} without a result: this is a bug")
+        raise Internal(f"the provider of job {self.job.id} ended without a result: this is a bug")
+
+    def _take_place(self, candidate: Candidate) -> None:
+        self.place = Place(candidate.provider_id, candidate.model)
 
     async def _take(self, candidate: Candidate, event: TaskEvent) -> Ending | None:
         store, feed, lease = self._around.store, self._around.feed, self.lease
