@@ -20,7 +20,8 @@ from node.engines import loader as engine_loader
 from node.lifeline import die_with_parent
 from node.memory.devices import capacity_bytes, device_spec, measured_path, probe_of
 from node.memory.measured import Memories
-from node.registry import Registry, Residency
+from node.occupancy import Residency
+from node.registry import Registry
 from node.rpc import NodeServicer
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Report, Stop

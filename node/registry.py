@@ -1,6 +1,6 @@
 """Which models are loaded: on demand, ahead of time, and until nobody has used them for keep_alive.
 
-Asyncio side; one owner of the models' states. Not about what fits (memory/ledger.py) nor about stepping (scheduler/).
+Asyncio side; one owner of the models' states. Not about whose memory it is (occupancy.py) nor about stepping (scheduler/).
 """
 
 import asyncio
@@ -10,29 +10,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 from node.engine import DeviceSpec, Engine, LoadEngine, ModelSpec
-from node.entries import Entry, find, load_error, never_fits, size
-from node.memory import ledger
+from node.entries import Entry, find, load_error, never_fits
 from node.memory.devices import Probe
-from node.memory.ledger import Evict, Ledger, Load, Refuse, Resident, Wait
+from node.memory.ledger import Decision, Ledger
 from node.memory.measured import Measured, Memories, key_of
+from node.occupancy import Occupancy, Residency
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Attach, Detach
-from protos.errors import Conflict, FabricError, LoadFailed
+from protos.errors import Conflict, FabricError
 from protos.types import Modality, ModelId, ModelState
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Residency:
-    """When models come and go."""
-
-    load_wait_s: float  # a task whose model finds no memory for so long is refused
-    load_retry_s: float  # after a failed load, until a request may try again
-    min_residency_s: float  # a model stays at least so long
 
 
 class Registry:
@@ -57,13 +47,18 @@ class Registry:
         self._device, self._capacity_bytes, self._probe, self._memories = device, capacity_bytes, probe, memories
         self._loader, self._threads, self._loop, self._residency = loader, threads, device_loop, residency
         self._on_change, self._clock = on_change, clock
-        self._began_s = clock()
-        self._reserved: dict[ModelId, int] = {}
-        self._claims: dict[ModelId, frozenset[ModelId]] = {}  # by the model that waits: whose memory it waits for
-        self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
-        self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=self._began_s) for s in specs}
+        began_s = clock()
+        self._entries = {s.id: Entry(s, memories.recall(key_of(s, device)), since_s=began_s) for s in specs}
         for entry in self._entries.values():
             self._refuse_what_never_fits(entry)
+        self._memory = Occupancy(
+            list(self._entries.values()),
+            capacity_bytes=capacity_bytes,
+            probe=probe,
+            residency=residency,
+            evict=self._begin_unload,
+            clock=clock,
+        )
 
     # ---- what there is ----
 
@@ -73,23 +68,22 @@ class Registry:
 
     @property
     def memory(self) -> Ledger:
-        return Ledger(self._capacity_bytes, self._probe.foreign_bytes(), dict(self._reserved))
+        return self._memory.ledger
+
+    def decision(self, entry: Entry) -> Decision:
+        """What loading it now would take."""
+        return self._memory.decision(entry)
 
     def find(self, model: ModelId | None, modality: Modality | None = None) -> Entry:
         """The entry of that name, or the default of the modality. Raises ModelNotFound."""
         return find(self.entries, model, modality)
-
-    def decision(self, entry: Entry) -> ledger.Decision:
-        """What loading it now would take."""
-        return ledger.decide(self.memory, entry.needed_bytes, self._residents(), self._residency.min_residency_s)
 
     # ---- loading ----
 
     @asynccontextmanager
     async def lend(self, entry: Entry) -> AsyncIterator[Engine]:
         """The engine of a loaded model, which stays loaded until it is given back. Loads it first if need be."""
-        while any(entry.spec.id in claimed for claimed in self._claims.values()):
-            await self._freed.wait()  # it has had its turn, and another model waits for its memory
+        await self._memory.turn_of(entry)
         entry.leases += 1
         entry.uses += 1
         if entry.expiry is not None:
@@ -100,13 +94,14 @@ class Registry:
             entry.leases -= 1
             if entry.leases == 0:
                 self._expire_later(entry)
-                self._tell_freed()
+                self._memory.tell_freed()
 
     async def loaded(self, entry: Entry) -> Engine:
         """The engine, loaded now if it is not. Who waits shares one load. Raises LoadFailed or DoesNotFit."""
         if entry.engine is not None and entry.unloading is None:
             return entry.engine
-        if entry.last_error is not None and (wait_s := self._residency.load_retry_s - self._age_s(entry)) > 0:
+        retry_s = entry.since_s + self._residency.load_retry_s  # after a failure; on the clock
+        if entry.last_error is not None and (wait_s := retry_s - self._clock()) > 0:
             raise type(entry.last_error)(entry.error, details=entry.last_error.details, retry_after_s=wait_s)
         if entry.load is None:
             entry.load = asyncio.create_task(self._load(entry), name=f"load {entry.spec.id}")
@@ -128,18 +123,18 @@ class Registry:
             if entry.unloading is not None:
                 await entry.unloading
             self._become(entry, ModelState.LOADING)
-            await self._make_room(entry)
+            await self._memory.make_room(entry)
             log.info("loading model %s", spec.id)
             engine, held, measured = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._load_now, spec
             )
         except Exception as error:  # noqa: BLE001 - the top of a load: it becomes LoadFailed and one log line
-            self._reserved.pop(spec.id, None)
+            self._memory.release(entry)
             entry.last_error = load_error(error, spec.id)
             entry.error = entry.last_error.message
             self._become(entry, ModelState.FAILED)
             _log_failure(entry.error, error)
-            self._tell_freed()
+            self._memory.tell_freed()
             raise entry.last_error from (None if entry.last_error is error else error)
         else:
             entry.engine, entry.held_bytes, entry.measured, entry.error, entry.last_error = (
@@ -149,7 +144,7 @@ class Registry:
                 "",
                 None,
             )
-            self._reserved[spec.id] = measured.peak_bytes
+            self._memory.reserve(entry, measured.peak_bytes)
             self._memories.remember(key_of(spec, self._device), measured)
             self._loop.send(Attach(engine, spec.weight))
             entry.was_ready = True
@@ -177,51 +172,6 @@ class Registry:
             raise
         return engine, held, Measured(held + peak_bytes, self._clock() - began)
 
-    async def _make_room(self, entry: Entry) -> None:
-        """Returns with the memory reserved. Evicts idle models; waits for busy ones, up to load_wait_s."""
-        try:
-            async with asyncio.timeout(self._residency.load_wait_s):
-                while True:
-                    decision = self.decision(entry)
-                    match decision:
-                        case Load():
-                            self._reserved[entry.spec.id] = entry.needed_bytes
-                            return
-                        case Evict(models):
-                            for model in models:
-                                log.info("unloading model %s to make room for %s", model, entry.spec.id)
-                                self._begin_unload(self._entries[model])
-                            await self._freed.wait()
-                        case Wait():
-                            self._claims[entry.spec.id] = frozenset(self._claimed_by(entry))
-                            await self._wait_for_memory()
-                        case Refuse():
-                            raise never_fits(entry, self._capacity_bytes)
-        except TimeoutError as error:
-            free = self.memory.free_bytes
-            raise LoadFailed(
-                f"model {entry.spec.id!r} needs {size(entry.needed_bytes)}, {size(max(0, free))} are free and the other models "
-                f"were busy for {self._residency.load_wait_s:g} s: retry later, or give the node fewer models"
-            ) from error
-        finally:
-            if self._claims.pop(entry.spec.id, None):
-                self._tell_freed()
-
-    def _claimed_by(self, entry: Entry) -> Sequence[ModelId]:
-        """The loaded models that must take no new tasks until `entry` has its memory."""
-        loaded = [r for r in self._residents() if self._entries[r.model].engine is not None]
-        return ledger.claims(self.memory, entry.needed_bytes, loaded, self._residency.min_residency_s)
-
-    async def _wait_for_memory(self) -> None:
-        """Until a model is given back, or has stayed its minimum."""
-        ages = [self._age_s(e) for e in self._entries.values() if e.engine is not None]
-        remaining = [self._residency.min_residency_s - age for age in ages if age < self._residency.min_residency_s]
-        try:
-            async with asyncio.timeout(min(remaining, default=None)):
-                await self._freed.wait()
-        except TimeoutError:
-            return
-
     # ---- unloading ----
 
     async def unload(self, entry: Entry) -> None:
@@ -247,11 +197,11 @@ class Registry:
 
     def _unloaded(self, entry: Entry) -> None:
         entry.engine, entry.unloading, entry.held_bytes = None, None, 0
-        self._reserved.pop(entry.spec.id, None)
+        self._memory.release(entry)
         self._probe.release()
         self._become(entry, ModelState.UNLOADED)
         log.info("model %s is unloaded", entry.spec.id)
-        self._tell_freed()
+        self._memory.tell_freed()
 
     def _expire_later(self, entry: Entry) -> None:
         if entry.spec.keep_alive_s is not None and entry.engine is not None:
@@ -277,27 +227,6 @@ class Registry:
     def _become(self, entry: Entry, state: ModelState) -> None:
         entry.state, entry.since_s = state, self._clock()
         self._on_change()
-
-    def _age_s(self, entry: Entry) -> float:
-        return self._clock() - entry.since_s
-
-    def _residents(self) -> list[Resident]:
-        uptime_s = max(1.0, self._clock() - self._began_s)
-        return [
-            Resident(
-                model=entry.spec.id,
-                is_busy=entry.leases > 0 or entry.engine is None or entry.unloading is not None,
-                age_s=self._age_s(entry),
-                arrivals_per_s=entry.uses / uptime_s,
-                reload_s=entry.measured.load_s if entry.measured else 0.0,
-            )
-            for entry in self._entries.values()
-            if entry.spec.id in self._reserved
-        ]
-
-    def _tell_freed(self) -> None:
-        self._freed.set()
-        self._freed = asyncio.Event()
 
     def _refuse_what_never_fits(self, entry: Entry) -> None:
         if entry.needed_bytes > self._capacity_bytes:

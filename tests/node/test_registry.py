@@ -14,7 +14,8 @@ from node.engine import DeviceSpec, LoadEngine, ModelSpec
 from node.engines.fake import FakeEngine, Faults
 from node.memory.devices import probe_of
 from node.memory.measured import Memories
-from node.registry import Registry, Residency
+from node.occupancy import Residency
+from node.registry import Registry
 from node.scheduler.loop import DeviceLoop
 from protos.errors import DoesNotFit, FabricError, LoadFailed
 from protos.types import (
