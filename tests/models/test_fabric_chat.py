@@ -14,14 +14,14 @@ transformers = pytest.importorskip("transformers")
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "models" / "fabric-chat"
 MAX_BYTES = 12_000_000
-MIN_CONFIDENCE = 0.8  # far above the rounding of any batch shape or device
+MIN_CONFIDENCE = 0.9  # far above the rounding of any batch shape or device
 RED_CIRCLE = "Once upon a time there was a red circle."
 
 ANSWERS = {
     "What is 3 plus 4?": "3 plus 4 is 7.",
     "seven plus eight": "7 plus 8 is 15.",
     "What is 9 minus 4?": "9 minus 4 is 5.",
-    "What is 15 plus 9?": "That is out of my range. I only use the numbers 0 to 20.",
+    "What is 19 plus 19?": "That is out of my range. I only use the numbers 0 to 20.",
     "What is the capital of France?": "The capital of France is Paris.",
     "what colour is the sky": "The sky is blue.",
     "What do you get when you mix blue and yellow?": "Blue and yellow make green.",
@@ -30,6 +30,8 @@ ANSWERS = {
     "Which day comes after Monday?": "Tuesday comes after Monday.",
     "What is Fabric Node?": "Fabric Node serves text, image, audio and embedding models on one device.",
     "Give me a red circle as JSON.": '{"colour": "red", "shape": "circle"}',
+    "Count from 1 to 10.": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10.",
+    "Say the days of the week.": "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday.",
     "Who was Napoleon?": "I do not know that. I am a very small model.",
 }
 
@@ -141,7 +143,7 @@ def test_the_directory_is_small_enough_to_ship() -> None:
 
 def test_training_twice_gives_the_same_files(tmp_path: Path) -> None:
     runs = [_start_training(tmp_path / name) for name in ("first", "second")]
-    assert [run.wait(timeout=100) for run in runs] == [0, 0]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
     assert _digests(tmp_path / "first") == _digests(tmp_path / "second")
 
 

@@ -80,7 +80,7 @@ def rendered(chat: Chat) -> str:
 
 def main(
     out: Annotated[Path, typer.Option(help="the directory to write")],
-    steps: Annotated[int, typer.Option(min=1)] = 2400,
+    steps: Annotated[int, typer.Option(min=1)] = 4000,
     seed: int = SEED,
     tokenizer_chats: Annotated[int, typer.Option(min=1)] = TOKENIZER_CHATS,
 ) -> None:
