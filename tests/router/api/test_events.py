@@ -121,22 +121,22 @@ async def test_a_wrong_last_event_id_is_named_as_the_header_it_is(edge: Edge) ->
     assert response.json()["error"]["message"].startswith("Last-Event-ID: is 'x'")
 
 
-async def test_text_comes_as_it_is_made_and_a_late_listener_gets_all_so_far(box: Edge, gate: threading.Event) -> None:
+async def test_text_comes_as_it_is_made_and_is_not_replayed(box: Edge, gate: threading.Event) -> None:
     gate.clear()
     job_id = await created(box, TEXT)
     path = f"/v1/jobs/{job_id}/events?include_output=true"
-    early, late = "", ""
+    live, replayed = "", ""
     async with following(box, path) as events:
         assert (await anext(events)).kind == "job.created"
         gate.set()
         async for event in events:
             if event.kind == "job.output":
                 assert event.id is None
-                early += event.data["payload"]["text"]
-    for event in await events_of(box, path):  # after the end nothing is live any more
-        late += event.data["payload"].get("text", "")
-    assert early == "one two three"
-    assert late == ""
+                live += event.data["payload"]["text"]
+    for event in await events_of(box, path):  # it is not stored: the job has it
+        replayed += event.data["payload"].get("text", "")
+    assert live == "one two three"
+    assert replayed == ""
 
 
 async def test_without_being_asked_for_text_does_not_come(box: Edge) -> None:
