@@ -87,6 +87,10 @@ class JobBody(BaseModel):
             raise InputInvalid.at(
                 "idempotency_key", f"is {self.idempotency_key!r}, the header Idempotency-Key is {key!r}: send one key"
             )
+        if self.webhook_url is not None:  # accepted and never called would be a job lost to whoever waits for the call
+            raise InputInvalid.at(
+                "webhook_url", "is not called by this release: follow GET /v1/jobs/{id}/events instead"
+            )
         metadata_bytes = len(canonical("metadata", self.metadata))
         if metadata_bytes > settings.metadata_bytes:
             raise InputInvalid.at("metadata", f"is {metadata_bytes} bytes as JSON: at most {settings.metadata_bytes}")
