@@ -72,7 +72,7 @@ def _random_model(tokenizer: Tokenizer) -> WhisperForConditionalGeneration:
 
 def _save(model: WhisperForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> Path:
     """CTranslate2 takes a vocabulary with an empty token for that of a multilingual model."""
-    convert(model, tokenizer, folder, quantization="float32")
+    convert(model, tokenizer, folder)
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     vocabulary[0] = ""  # in place of "!"
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary))

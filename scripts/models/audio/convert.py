@@ -13,7 +13,7 @@ FEATURES = {"feature_size": 80, "sampling_rate": 16_000, "hop_length": 160, "chu
 
 
 def convert(
-    model: WhisperForConditionalGeneration, tokenizer: Tokenizer, out: Path, quantization: str = "float16"
+    model: WhisperForConditionalGeneration, tokenizer: Tokenizer, out: Path, quantization: str = "float32"
 ) -> None:
     """model.bin, config.json, vocabulary.json, tokenizer.json and preprocessor_config.json, and nothing else."""
     heads = model.config.decoder_attention_heads
