@@ -47,7 +47,9 @@ StepEvent: TypeAlias = Progress | TextDelta | SegmentDelta | Preview | Done | Fa
 class Step:
     """What one step did."""
 
-    work: Mapping[TaskId, int]  # units (tokens, denoising rows, windows) that each task got; their sum is the step's size
+    work: Mapping[
+        TaskId, int
+    ]  # units (tokens, denoising rows, windows) that each task got; their sum is the step's size
     events: Sequence[tuple[TaskId, StepEvent]]  # in order
 
 
