@@ -21,7 +21,6 @@ from scripts.models.audio.convert import convert
 from scripts.models.audio.tokenizer import build_tokenizer
 
 FILES = Path(__file__).parents[1] / "node" / "engines" / "whisper" / "files"
-SHIPPED = Path(__file__).parents[2] / "models" / "fabric-whisper"
 CPU = DeviceSpec("cpu", 0, 1)
 RATE_HZ = 16_000
 SURENESS, BREVITY = 4.0, 10.0  # found by trying: some 7 tokens at a mean log probability of -0.5
