@@ -1,4 +1,4 @@
-"""The shipped speech model, and a tiny random one of three languages whose every answer is taken."""
+"""A tiny random speech model of three languages whose every answer is taken."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 import small_whisper
 
 from node.engine import Engine
-from node.engines.whisper import load
 from node.engines.whisper.decoding import Decoding
 from node.engines.whisper.engine import WhisperEngine
 from node.engines.whisper.model import Ears, load_model
@@ -16,17 +15,6 @@ from node.engines.whisper.model import Ears, load_model
 @pytest.fixture(scope="session")
 def multilingual_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_whisper.save_multilingual(tmp_path_factory.mktemp("multilingual"))
-
-
-@pytest.fixture(scope="session")
-def _shipped() -> Engine:
-    return load(small_whisper.spec_of(small_whisper.SHIPPED), small_whisper.CPU)
-
-
-@pytest.fixture
-def shipped(_shipped: Engine) -> Iterator[small_whisper.Desk]:
-    yield small_whisper.Desk(_shipped)
-    assert _shipped.seated == 0, "the test left a task seated"
 
 
 @pytest.fixture(scope="session")
