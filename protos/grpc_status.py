@@ -13,7 +13,6 @@ from grpc_status import rpc_status
 
 from protos.errors import (
     GRPC_STATUS,
-    Cancelled,
     Code,
     DeadlineExceeded,
     FabricError,
@@ -50,11 +49,10 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> FabricError:
         return rebuilt
     code, text = error.code(), error.details()
     match code:
-        case grpc.StatusCode.CANCELLED:
-            return Cancelled(f"the call to {peer} was cancelled")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{peer} did not answer in time")
-        case grpc.StatusCode.UNAVAILABLE:
+        # A peer that cancels says so with its ErrorInfo. A bare CANCELLED is how a dying one's open calls can end.
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return NodeUnavailable(f"{peer} cannot be reached ({text}): is it running?")
         case _:
             return Internal(f"{peer} answered {code.name}: {text}")

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 EXIT_CONFIGURATION: Final = 2  # a child that ends so would end so again: typer's and argparse's code for a usage error
 _FIRST_DELAY_S: Final = 0.5  # before a restart; doubled for each death in a row
 _LAST_DELAY_S: Final = 15.0
-_STABLE_S: Final = 5.0  # a child that lived so long died of something new
+_STABLE_S: Final = 1.0  # a child that lived so long had started; one that dies before would die again at once
 _STOP_S: Final = 45.0  # for a child to drain; longer than the node's own drain timeout of 30 s
 
 

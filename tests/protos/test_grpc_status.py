@@ -1,5 +1,6 @@
 """Errors through a real gRPC server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -15,11 +16,17 @@ class Failing(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.error: FabricError | None = None
+        self.bare: grpc.StatusCode | None = None  # of a call that ends without a word of ours
+        self.hangs = False
 
     def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:  # type: ignore[type-arg]  # bytes in, bytes out
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     async def _answer(self, _: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.bare is not None:
+            await context.abort(self.bare, "RST_STREAM")
         if self.error is None:
             raise ValueError("a defect")
         status = rpc_status.to_status(to_status(self.error))
@@ -73,5 +80,13 @@ async def test_nobody_there_is_node_unavailable() -> None:
     assert "the peer cannot be reached" in error.message
 
 
+async def test_a_call_that_a_dying_peer_cut_is_node_unavailable(failing: tuple[Failing, grpc.aio.Channel]) -> None:
+    handler, channel = failing
+    handler.bare = grpc.StatusCode.CANCELLED
+    assert isinstance(await received(channel), NodeUnavailable)
+
+
 async def test_no_answer_in_time_is_deadline_exceeded(failing: tuple[Failing, grpc.aio.Channel]) -> None:
-    assert type(await received(failing[1], timeout_s=0)) is DeadlineExceeded
+    handler, channel = failing
+    handler.hangs = True
+    assert type(await received(channel, timeout_s=0.05)) is DeadlineExceeded

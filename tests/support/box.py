@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,9 @@ class Box:
     def child(self, command: str) -> psutil.Process | None:
         """The running child of that subcommand: `serve` (the node) or `route`."""
         for child in psutil.Process(self.process.pid).children():
-            if command in child.cmdline():
-                return child
+            with suppress(psutil.NoSuchProcess):  # it died just now
+                if command in child.cmdline():
+                    return child
         return None
 
     async def wait_until_ready(self) -> None:
