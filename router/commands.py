@@ -140,12 +140,22 @@ def _child(name: str, logs: Path | None, arguments: Sequence[str]) -> ChildSpec:
 
 def _serve_arguments(index: int, device: str, target: str, models: Path, data: Path) -> list[str]:
     identity = ["--listen", target, "--node-id", f"node-{index}", "--device", device]
-    return ["serve", *identity, "--models", str(models), "--data", str(data)]
+    return ["node.cli", *identity, "--models", str(models), "--data", str(data)]
 
 
 def _route_arguments(settings: RouterSettings) -> list[str]:
     nodes = [argument for target in settings.nodes for argument in ("--node", target)]
-    return ["route", "--host", settings.host, "--port", str(settings.port), "--data", str(settings.data_dir), *nodes]
+    return [
+        "router.cli",
+        "route",
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+        "--data",
+        str(settings.data_dir),
+        *nodes,
+    ]
 
 
 async def _run_with_tour(supervisor: Supervisor, settings: RouterSettings, *, once: bool) -> int:

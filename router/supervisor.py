@@ -25,7 +25,7 @@ _STOP_S: Final = 45.0  # for a child to drain; longer than the node's own drain 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A child process: what it is called in messages, and its command after the interpreter."""
+    """A child process: what it is called in messages, and what it runs: a module and its arguments."""
 
     name: str
     arguments: Sequence[str]
@@ -92,7 +92,7 @@ class Child:
         try:
             # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the children in order.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "router.cli", *self.spec.arguments, stderr=output, start_new_session=True
+                sys.executable, "-m", *self.spec.arguments, stderr=output, start_new_session=True
             )
         finally:
             if output is not None:

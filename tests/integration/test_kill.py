@@ -55,7 +55,7 @@ async def _kill_twenty_times(box: Box, dice: random.Random) -> Counter[str]:
     killed: Counter[str] = Counter()
     while killed.total() < ROUNDS:
         await asyncio.sleep(dice.uniform(0.05, 1.0))  # the moment is the point of this test
-        for victim in dice.choice([["serve"], ["route"], ["serve", "route"]]):
+        for victim in dice.choice([["node.cli"], ["route"], ["node.cli", "route"]]):
             if (child := box.child(victim)) is not None:
                 child.kill()
                 killed[victim] += 1
@@ -94,7 +94,7 @@ async def test_twenty_kills_lose_no_acknowledged_job(tmp_path: Path, fake_models
         async with httpx.AsyncClient(base_url=box.url, timeout=END_S) as client:
             ends = await _ends(client, list(acknowledged))
 
-    assert set(killed) == {"serve", "route"}
+    assert set(killed) == {"node.cli", "route"}
     assert len(set(acknowledged.values())) == len(acknowledged) > ROUNDS
     assert {job: end["status"] for job, (end, _) in ends.items()} == dict.fromkeys(acknowledged, "completed")
     assert any(end["attempts"] > 1 for end, _ in ends.values()), "no kill hit a running job: the test shows nothing"

@@ -99,11 +99,11 @@ async def test_the_tour_shows_right_answers(box: Box) -> None:
 
 
 async def test_a_node_that_dies_is_started_again_and_serves(client: httpx.AsyncClient, box: Box) -> None:
-    node = box.child("serve")
+    node = box.child("node.cli")
     assert node is not None
     node.kill()
     job = await _ended(client, _chat("What is 5 plus 5?"))
-    assert (job["status"], box.child("serve") is not None) == ("completed", True)
+    assert (job["status"], box.child("node.cli") is not None) == ("completed", True)
     assert "10" in job["output"]["text"]  # type: ignore[index]  # decoded JSON
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from router.supervisor import EXIT_CONFIGURATION, ChildSpec, Supervisor, restart_delay_s
 
-MISTAKEN = ("up", "--once")  # a command that ends with a configuration error
+MISTAKEN = ("router.cli", "up", "--once")  # a command that ends with a configuration error
 BOUND_S = 60.0
 
 

@@ -28,7 +28,7 @@ class Box:
     log: Path
 
     def child(self, command: str) -> psutil.Process | None:
-        """The running child of that subcommand: `serve` (the node) or `route`."""
+        """The running child with that word in its command: `node.cli` or `route`."""
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.NoSuchProcess):  # it died just now
                 if command in child.cmdline():
