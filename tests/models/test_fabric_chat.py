@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+import torch
+import transformers
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "models" / "fabric-chat"

