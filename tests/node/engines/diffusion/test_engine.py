@@ -172,7 +172,8 @@ def test_requests_of_one_size_share_every_denoising_step(engine: DiffusionEngine
 
 def test_a_short_quantum_steps_fewer_pictures_and_lets_them_take_turns(engine: DiffusionEngine) -> None:
     engine.warm_up()
-    for costs in engine._costs.values():  # a tiny model's own times are noise, in which two rows may seem to cost as one
+    # A tiny model's own times are noise, in which two rows may seem to cost as one.
+    for costs in engine._costs.values():
         for rows in (1, 2, 4) * 50:
             costs.observe(rows, float(rows))
     for name in ("first", "second"):
