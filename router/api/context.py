@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from protos.errors import Cancelled, InputInvalid, UnsupportedMediaType
 from protos.types import DEFAULT_ORGANIZATION, OrganizationId
@@ -70,6 +70,16 @@ async def _organization(
 
 
 WithOrganization = Annotated[OrganizationId, Depends(_organization)]
+
+
+async def _path_organization(
+    org: Annotated[str, Path(description="the organization's id")],
+) -> OrganizationId:
+    return organization(org)
+
+
+# Of the routes under /v1/organizations/{org}: whose things they are about.
+WithPathOrganization = Annotated[OrganizationId, Depends(_path_organization)]
 
 
 # ---- what is sent ----

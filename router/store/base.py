@@ -3,13 +3,17 @@
 Every method that writes returns after the write is durable. Not about SQL (sql.py) nor about who runs what (runner.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
 
 from protos.errors import Conflict
 from protos.types import Modality, OrganizationId, Usage
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+
+Result = TypeVar("Result")
 
 
 class LeaseLost(Conflict):
@@ -59,7 +63,21 @@ class Ending:
     usage: Usage | None = None
 
 
-class Store(Protocol):
+class Records(Protocol):
+    """The database of the store, for what is not a job: one file of this package per resource, with its tables and its
+    reads and writes as plain functions of a connection."""
+
+    async def change(self, make: Callable[[Connection, float], Result]) -> Result:
+        """What `make(connection, now)` returns, once it is durable. It runs on the writer's thread, within the next
+        group commit, so it must be short. A FabricError that it raises undoes its own changes and is raised here."""
+        ...
+
+    async def look(self, read: Callable[[Connection], Result]) -> Result:
+        """What `read(connection)` returns. It runs on a reader's thread and must not write."""
+        ...
+
+
+class Store(Records, Protocol):
     async def open(self) -> None:
         """Creates what is missing. Raises Conflict when another router owns the same SQLite file, or when its schema
         is not the one that this release writes."""

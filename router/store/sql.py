@@ -25,7 +25,7 @@ from router.store.group import UNFINISHED
 from router.store.lock import FileLock
 from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
 from router.store.rows import encoded_or_none, event_from, job_from, request_columns, usage_column
-from router.store.transaction import Claim
+from router.store.transaction import Change, Claim
 from router.store.writer import Writer
 
 _SCHEMA: Final = "schema"  # the counter that holds the number of the schema
@@ -125,7 +125,13 @@ class SqlStore:
             raise unknown_job(job_id)
         return job
 
+    async def change(self, make: Callable[[Connection, float], Result]) -> Result:
+        return cast(Result, await self._write(Change(make)))
+
     # ---- reads ----
+
+    async def look(self, read: Callable[[Connection], Result]) -> Result:
+        return await self._in_reader(read)
 
     async def get(self, job_id: JobId) -> Job | None:
         rows = await self._read(queries.job(job_id))

@@ -1,4 +1,5 @@
-"""The tables and their indexes. Plain Core types: the same on SQLite and PostgreSQL.
+"""The tables of jobs and their indexes. Plain Core types: the same on SQLite and PostgreSQL. The tables of another
+resource stand in its own file of this package, on the same metadata; sql.py imports each, so that it is created.
 
 A job's place in the queue is two columns of its row. `turn` is set while it can be claimed; `due_at` is set while it
 cannot: the end of its lease, or the moment until which a retry waits. Ended jobs have neither, so the indexes that

@@ -7,7 +7,7 @@ unknown length is used in reads only: in an executemany it would make one statem
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, insert, null, select, update
 
@@ -80,7 +80,18 @@ class Claim:
     lease_s: float
 
 
-Write = Operation[Any] | Claim  # Any: each operation has a result of its own
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[Result_co]):
+    """A write of something that is not a job: keys, webhooks, assets, budgets. `make` gets the connection and the time
+    (UTC seconds); what it raises undoes what it did, and nothing else of the group."""
+
+    make: Callable[[Connection, float], Result_co]
+
+
+Write = Operation[Any] | Claim | Change[Any]  # Any: each has a result of its own
 
 
 @dataclass(slots=True)
@@ -95,7 +106,7 @@ def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], flo
     """Runs the writes in the connection's transaction. Claims come last; callers that wait for a result before they
     send the next write cannot tell."""
     now, written = clock(), Written([None] * len(writes))
-    operations = {index: write for index, write in enumerate(writes) if not isinstance(write, Claim)}
+    operations = {index: write for index, write in enumerate(writes) if not isinstance(write, Claim | Change)}
     group = _read(connection, list(operations.values()), now)
     for index, operation in operations.items():
         try:
@@ -105,6 +116,8 @@ def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], flo
     _write(connection, group)
     written.events.extend(group.events)
     for index, write in enumerate(writes):
+        if isinstance(write, Change):
+            written.outcomes[index] = _change(connection, write, now)
         if isinstance(write, Claim):
             written.events.extend(_requeue_due(connection, now))
             written.outcomes[index] = _claim(connection, write, now)
@@ -226,6 +239,15 @@ def _requeue_due(connection: Connection, now: float) -> list[JobEvent]:
         Requeue(job_id).apply(group)
     _write(connection, group)
     return group.events
+
+
+def _change(connection: Connection, change: Change[Any], now: float) -> object:
+    """What it returned, or its named error."""
+    try:
+        with connection.begin_nested():  # a savepoint: the jobs of the group are none of its business
+            return change.make(connection, now)
+    except FabricError as exc:
+        return exc
 
 
 def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
