@@ -31,6 +31,9 @@ class Tier(StrEnum):
     PREMIUM = "premium"  # remote, paid
 
 
+Privacy: TypeAlias = Literal["any", "local_only"]
+
+
 # ---- what is asked ----
 
 
@@ -117,6 +120,8 @@ class Task:
     organization_id: OrganizationId = DEFAULT_ORGANIZATION
     priority: int = DEFAULT_PRIORITY  # 0 to 100, higher first
     timeout_s: float | None = None
+    tier: Tier | None = None  # None: any; for a router, a node has but one
+    privacy: Privacy = "any"  # local_only never leaves the router's machine
 
     @property
     def modality(self) -> Modality:

@@ -19,10 +19,12 @@ from protos.types import (
     Message,
     ModelId,
     OrganizationId,
+    Privacy,
     Task,
     TaskId,
     TaskRequest,
     TextRequest,
+    Tier,
 )
 
 FindBlob = Callable[[str], bytes]
@@ -37,6 +39,8 @@ def task_message(task: Task) -> pb.Task:
         organization_id=task.organization_id,
         priority=task.priority,
         timeout_s=task.timeout_s,
+        tier=task.tier or "",
+        privacy=task.privacy,
     )
     request = task.request
     match request:
@@ -54,14 +58,33 @@ def task_message(task: Task) -> pb.Task:
 
 
 def task_from(message: pb.Task, find_blob: FindBlob) -> Task:
-    """The task of a message. Raises InputInvalid where no request is set or an audio request has no audio."""
+    """The task of a message. Raises InputInvalid where no request is set, an audio request has no audio, or the tier or
+    the privacy is none."""
     return Task(
         id=TaskId(message.id),
         model=ModelId(message.model) if message.model else None,
         organization_id=OrganizationId(message.organization_id or DEFAULT_ORGANIZATION),
         request=_request_from(message, find_blob),
+        tier=_tier_from(message.tier),
+        privacy=_privacy_from(message.privacy),
         **_given(message, "priority", "timeout_s"),
     )
+
+
+def _tier_from(text: str) -> Tier | None:
+    if text not in {"", *Tier}:
+        raise InputInvalid.at("tier", f"is {text!r}: give {' or '.join(Tier)}, or nothing for any")
+    return Tier(text) if text else None
+
+
+def _privacy_from(text: str) -> Privacy:
+    match text:
+        case "" | "any":
+            return "any"
+        case "local_only":
+            return "local_only"
+        case _:
+            raise InputInvalid.at("privacy", f"is {text!r}: give local_only or any")
 
 
 def _request_from(message: pb.Task, find_blob: FindBlob) -> TaskRequest:

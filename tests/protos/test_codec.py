@@ -44,6 +44,7 @@ from protos.types import (
     TextDelta,
     TextRequest,
     TextResult,
+    Tier,
     Timings,
     Usage,
     Word,
@@ -113,6 +114,8 @@ TASKS = st.builds(
     organization_id=NAMES.map(OrganizationId),
     priority=COUNTS,
     timeout_s=maybe(NUMBERS),
+    tier=maybe(st.sampled_from(Tier)),
+    privacy=st.sampled_from(["any", "local_only"]),
 )
 SEGMENTS = st.builds(Segment, NUMBERS, NUMBERS, WORDS, many(st.builds(Word, NUMBERS, NUMBERS, WORDS, NUMBERS)))
 RESULTS = st.one_of(
@@ -276,3 +279,16 @@ def test_a_zero_that_a_caller_set_is_not_taken_for_a_default() -> None:
     message = pb.Task(id="t", priority=0, text=pb.TextRequest(prompt="hi", temperature=0, top_p=0))
     task = codec.task_from(message, no_blob)
     assert (task.priority, task.request) == (0, TextRequest(prompt="hi", temperature=0, top_p=0))
+
+
+@pytest.mark.parametrize(
+    ("message", "wrong"),
+    [
+        (pb.Task(id="t", text=pb.TextRequest(prompt="hi"), tier="gold"), "tier: is 'gold': give basic or premium"),
+        (pb.Task(id="t", text=pb.TextRequest(prompt="hi"), privacy="secret"), "privacy: is 'secret': give local_only"),
+    ],
+    ids=["tier", "privacy"],
+)
+def test_an_unknown_tier_or_privacy_is_refused_with_what_there_is(message: pb.Task, wrong: str) -> None:
+    with pytest.raises(InputInvalid, match=wrong):
+        codec.task_from(message, no_blob)
