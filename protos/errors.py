@@ -32,6 +32,7 @@ class Code(StrEnum):
     DRAINING = "draining"
     NODE_UNAVAILABLE = "node_unavailable"
     NO_PROVIDER = "no_provider"
+    VENDOR_REFUSED = "vendor_refused"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -57,6 +58,7 @@ HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.QUOTA_EXCEEDED: 429,
     Code.INTERNAL: 500,
     Code.ATTEMPTS_EXHAUSTED: 500,
+    Code.VENDOR_REFUSED: 502,
     Code.DOES_NOT_FIT: 503,
     Code.OUT_OF_MEMORY: 503,
     Code.LOAD_FAILED: 503,
@@ -89,6 +91,7 @@ GRPC_STATUS: Final[Mapping[Code, str]] = {
     Code.DRAINING: "UNAVAILABLE",
     Code.NODE_UNAVAILABLE: "UNAVAILABLE",
     Code.NO_PROVIDER: "UNAVAILABLE",
+    Code.VENDOR_REFUSED: "FAILED_PRECONDITION",
     Code.CANCELLED: "CANCELLED",
     Code.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
     Code.ATTEMPTS_EXHAUSTED: "INTERNAL",
@@ -97,18 +100,27 @@ GRPC_STATUS: Final[Mapping[Code, str]] = {
 
 
 class FabricError(Exception):
-    """Anything that a caller is told. Raise a subclass; its docstring says when it happens."""
+    """Anything that a caller is told. Raise a subclass; its docstring says when it happens.
+
+    `may_have_run`: a paid place may have accepted the task before it failed, so that another call could be paid twice.
+    """
 
     code: ClassVar[Code] = Code.INTERNAL
     retryable: ClassVar[bool] = False  # the same request may succeed later, elsewhere or here
 
     def __init__(
-        self, message: str, *, details: Mapping[str, object] | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        details: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
+        may_have_run: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.details: dict[str, object] = dict(details or {})
         self.retry_after_s = retry_after_s
+        self.may_have_run = may_have_run
 
 
 # ---- the request is wrong ----
@@ -271,6 +283,15 @@ class NoProvider(FabricError):
     code, retryable = Code.NO_PROVIDER, True
 
 
+class VendorRefused(FabricError):
+    """A vendor does not serve our account: its key is missing, wrong or lacks a right, or its credit is spent.
+
+    Retryable elsewhere at once; there, when somebody has changed the key or paid.
+    """
+
+    code, retryable = Code.VENDOR_REFUSED, True
+
+
 # ---- it broke ----
 
 
@@ -294,11 +315,16 @@ ERROR_OF: Final[Mapping[Code, type[FabricError]]] = _subclasses(FabricError)
 
 
 def error_from(
-    code: str, message: str, details: Mapping[str, object] | None = None, retry_after_s: float | None = None
+    code: str,
+    message: str,
+    details: Mapping[str, object] | None = None,
+    retry_after_s: float | None = None,
+    *,
+    may_have_run: bool = False,
 ) -> FabricError:
     """The error that another process raised, rebuilt from what travelled. An unknown code becomes Internal."""
     try:
         known = ERROR_OF[Code(code)]
     except ValueError:
         known = Internal
-    return known(message, details=details, retry_after_s=retry_after_s)
+    return known(message, details=details, retry_after_s=retry_after_s, may_have_run=may_have_run)

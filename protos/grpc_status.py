@@ -31,6 +31,8 @@ def to_status(error: FabricError) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
     if len(details) <= _DETAILS_BYTES:
         info.metadata["details"] = details
+    if error.may_have_run:
+        info.metadata["may_have_run"] = "true"
     status = status_pb2.Status(code=code_pb2.Code.Value(GRPC_STATUS[error.code]), message=error.message)
     status.details.append(_packed(info))
     if error.retry_after_s is not None:
@@ -71,7 +73,9 @@ def _from_status(status: status_pb2.Status) -> FabricError | None:
     if info is None or info.domain != DOMAIN:
         return None
     known = info.reason if info.reason in {code.value for code in Code} else Code.INTERNAL
-    return error_from(known, status.message, json.loads(info.metadata.get("details", "{}")), retry_after_s)
+    details = json.loads(info.metadata.get("details", "{}"))
+    may_have_run = info.metadata.get("may_have_run") == "true"
+    return error_from(known, status.message, details, retry_after_s, may_have_run=may_have_run)
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:

@@ -36,9 +36,10 @@ def test_every_class_says_when_it_happens(cls: type[FabricError]) -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_an_error_is_rebuilt_from_what_travels(cls: type[FabricError]) -> None:
-    rebuilt = error_from(cls.code, "why", {"a": 1}, 2.5)
+    rebuilt = error_from(cls.code, "why", {"a": 1}, 2.5, may_have_run=True)
     assert type(rebuilt) is cls
     assert (rebuilt.message, rebuilt.details, rebuilt.retry_after_s) == ("why", {"a": 1}, 2.5)
+    assert rebuilt.may_have_run
 
 
 def test_a_code_of_a_newer_peer_is_internal() -> None:

@@ -62,6 +62,13 @@ async def test_every_error_crosses_with_all_it_says(failing: tuple[Failing, grpc
     assert error.retry_after_s == 1.25
 
 
+@pytest.mark.parametrize("may_have_run", [True, False])
+async def test_whether_it_may_have_run_crosses(failing: tuple[Failing, grpc.aio.Channel], may_have_run: bool) -> None:
+    handler, channel = failing
+    handler.error = NodeUnavailable("the answer was cut", may_have_run=may_have_run)
+    assert (await received(channel)).may_have_run is may_have_run
+
+
 async def test_details_too_large_for_a_trailer_stay_behind(failing: tuple[Failing, grpc.aio.Channel]) -> None:
     handler, channel = failing
     handler.error = Internal("why", details={"long": "x" * 100_000})
