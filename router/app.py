@@ -27,6 +27,7 @@ from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
 from router.settings import RouterSettings, bind
 from router.store.sql import SqlStore
+from router.vault import vault_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
     def wake() -> None:
         runner.wake()
 
+    vault = vault_of(settings.data_dir, settings.secret_key)
     store = SqlStore(settings.database_url, on_commit)
     feed = Feed(store, settings.heartbeat_s)
     registry = ProviderRegistry(configured(settings.nodes, wake))
@@ -95,6 +97,7 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
             providers=registry,
             runner=runner,
             metrics=metrics,
+            vault=vault,
             closing=asyncio.Event(),
             started_at=time.monotonic(),
         )

@@ -27,6 +27,7 @@ class RouterSettings:
     nodes: tuple[str, ...] = ("127.0.0.1:3100",)  # gRPC addresses
     data_dir: Path = Path("data")  # the database lies here
     api_keys: tuple[str, ...] = field(default=(), repr=False)  # when set, every /v1 route wants one of them
+    secret_key: tuple[str, ...] = field(default=(), repr=False)  # seals secrets, newest first; none: a file in data_dir
 
     body_bytes: int = 32 * 1024 * 1024  # of a request; a minute of 16-bit speech in base64 is under 8 MiB
     input_chars: int = 1_000_000  # of all text in one input; the longest contexts end near 500,000

@@ -20,6 +20,7 @@ from router.events import Feed
 from router.runner import Runner
 from router.settings import RouterSettings
 from router.store.base import Store
+from router.vault import Vault
 
 Result = TypeVar("Result")
 
@@ -36,6 +37,7 @@ class Parts:
     providers: ProviderRegistry
     runner: Runner
     metrics: Metrics
+    vault: Vault
     closing: asyncio.Event  # set when the router begins to close: streams end
     started_at: float  # on the monotonic clock
 
