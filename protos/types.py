@@ -190,6 +190,8 @@ TaskResult: TypeAlias = TextResult | ImageResult | AudioResult | EmbeddingResult
 class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0  # of input_tokens, those that a vendor had read before and prices lower
+    reasoning_tokens: int = 0  # of output_tokens, those that were thought and not said
     audio_seconds: float = 0.0
     images: int = 0
     device_seconds: float = 0.0  # its share of the device time of the steps it sat in

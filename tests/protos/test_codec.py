@@ -125,7 +125,14 @@ RESULTS = st.one_of(
     st.builds(EmbeddingResult, COUNTS, FILES),
 )
 USAGES = st.builds(
-    Usage, input_tokens=BIG, output_tokens=BIG, audio_seconds=NUMBERS, images=COUNTS, device_seconds=NUMBERS
+    Usage,
+    input_tokens=BIG,
+    output_tokens=BIG,
+    cached_tokens=BIG,
+    reasoning_tokens=BIG,
+    audio_seconds=NUMBERS,
+    images=COUNTS,
+    device_seconds=NUMBERS,
 )
 TIMINGS = st.builds(Timings, queued_s=NUMBERS, load_s=NUMBERS, first_output_s=NUMBERS, total_s=NUMBERS)
 EVENTS = st.one_of(
