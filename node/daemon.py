@@ -58,7 +58,7 @@ class Daemon:
         self._ending = asyncio.Event()
         self._load_threads = ThreadPoolExecutor(1, "loader")  # one: a load's memory must be told from another's
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "pool")
-        self._device_loop = DeviceLoop(self._report, self._settings.quantum_s)
+        self._device_loop = DeviceLoop(self._report, self._settings.quantum_s, self._device.threads)
         self.registry = self._build_registry()
         self.service = self._build_service()
         self._uploads = Uploads(self._settings.upload_bytes, self._settings.upload_expiry_s)

@@ -56,8 +56,9 @@ class Step:
 class Engine(Protocol):
     """One loaded model.
 
-    Threads: `prepare` and `finish` run on the CPU pool, many at a time. Everything else runs on the loop thread, which
-    owns the device, and never two at a time. `prepare` and `finish` share nothing mutable with the rest.
+    Threads: `prepare` and `finish` run on the CPU pool, many at a time. Everything else is called never two at a time, on
+    the loop thread, which owns the device; `warm_up` before that on the loader's, and `step` on a thread of its own where
+    the engine computes beside the loop. `prepare` and `finish` share nothing mutable with the rest.
 
     A task's life: prepare, admit (until it returns True), any number of steps, then exactly one of a Done or Failed
     event from `step`, or `cancel`; after Done, finish. An engine never reports a task that it does not seat.
@@ -82,6 +83,16 @@ class Engine(Protocol):
     @property
     def context_tokens(self) -> int:
         """The longest input plus output, in tokens; 0 where the notion does not apply."""
+        ...
+
+    @property
+    def beside_threads(self) -> int:
+        """0: `step` computes on the loop thread, which does nothing else meanwhile.
+
+        Above 0: `step` waits for a library that computes in so many threads of its own and cannot be interrupted. It is
+        called beside the loop, which steps other engines meanwhile, and charged for its threads. Until it returns nothing
+        but `prepare` and `finish` is called.
+        """
         ...
 
     def prepare(self, task: Task) -> Prepared:

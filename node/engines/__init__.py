@@ -14,6 +14,7 @@ MODULES: Final[Mapping[str, tuple[str, frozenset[Modality]]]] = {
     "diffusion": ("node.engines.diffusion", frozenset({Modality.IMAGE})),
     "whisper": ("node.engines.whisper", frozenset({Modality.AUDIO})),
     "fake": ("node.engines.fake", frozenset(Modality)),
+    "fake-beside": ("node.engines.fake", frozenset(Modality)),  # its steps run beside the device loop
 }
 
 

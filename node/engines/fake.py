@@ -63,8 +63,10 @@ class Faults:
     gate: threading.Event | None = None  # every step waits until it is set
 
 
-def load(spec: ModelSpec, device: DeviceSpec) -> "FakeEngine":  # noqa: ARG001 - it runs on any device
-    return FakeEngine(spec, step_s=STEP_S, work=_rest)
+def load(spec: ModelSpec, device: DeviceSpec) -> "FakeEngine":
+    """As `fake` it steps on the loop thread, as `fake-beside` beside it."""
+    beside_threads = device.threads if spec.engine == "fake-beside" else 0
+    return FakeEngine(spec, step_s=STEP_S, work=_rest, beside_threads=beside_threads)
 
 
 class FakeEngine:
@@ -80,11 +82,13 @@ class FakeEngine:
         work: Callable[[float], object] = lambda _: None,
         faults: Faults | None = None,
         held_bytes: int = 1 << 20,
+        beside_threads: int = 0,
     ) -> None:
         """work: spends its argument, in seconds, as the device would; the default spends nothing."""
         self.model: ModelId = spec.id
         self.modality: Modality = spec.modality
         self.seats: int = spec.seats
+        self.beside_threads = beside_threads
         self.is_closed = False
         self._step_s, self._work, self._faults, self._held_bytes = step_s, work, faults or Faults(), held_bytes
         self._seated: dict[TaskId, tuple[Script, int]] = {}  # and how many pieces were played

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from node.engine import Done, Engine, Prepared
+from node.engine import Done, Engine, Prepared, Step
 from protos.errors import FabricError
 from protos.types import ModelId, OrganizationId, Preview, Progress, SegmentDelta, TaskId, TextDelta
 
@@ -24,7 +24,10 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Close the engine and forget it; `then` is called on the loop thread when its memory is free."""
+    """End its tasks, close the engine and forget it; `then` is called on the loop thread when its memory is free.
+
+    A step that is under way beside the loop is waited for, without the loop.
+    """
 
     model: ModelId
     then: Callable[[], object] = field(repr=False)
@@ -52,7 +55,10 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Take the task out of its room or free its seat; nothing is reported of it after its Gone."""
+    """Take the task out of its room or free its seat; nothing is reported of it after its Gone.
+
+    The seat of a task in a step that is under way beside the loop is free when that step is back.
+    """
 
     model: ModelId
     task_id: TaskId
@@ -63,7 +69,16 @@ class Stop:
     """Close all engines and end the thread."""
 
 
-Message: TypeAlias = Attach | Detach | Submit | Cancel | Stop
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A step of `model` has ended, on the loop's clock at `ended_s`. From the loop's side threads alone."""
+
+    model: ModelId
+    outcome: Step | Exception = field(repr=False)  # what it did, or what it raised
+    ended_s: float
+
+
+Message: TypeAlias = Attach | Detach | Submit | Cancel | Stop | Returned
 
 # ---- out ----
 
@@ -105,7 +120,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One step of `model`: how many seats it served, its units, and how long it took on the device."""
+    """One step of `model`: how many seats it served, its units, and the device seconds that it is charged."""
 
     model: ModelId
     rows: int

@@ -1,6 +1,8 @@
 """Whose turn it is: start-time fair queueing on measured device seconds. Pure functions of frozen state.
 
-Source: Goyal, Vin, Cheng 1996, "Start-time Fair Queueing", with the length of a step charged after it was measured.
+Source: Goyal, Vin, Cheng 1996, "Start-time Fair Queueing", with the length of a step charged after it was measured; and
+Jin, Chase, Kaur 2004, "Interposed Proportional Sharing", for engines whose step runs beside the others: such a one is
+launched when its account is the lowest, and charged when its step is back.
 """
 
 from collections.abc import Collection, Mapping
@@ -53,9 +55,14 @@ def charge(shares: Shares, model: ModelId, device_s: float) -> Shares:
     return _with(shares, model, replace(lane, virtual_s=lane.virtual_s + device_s / lane.weight))
 
 
-def quantum(runnable: Collection[ModelId], quantum_s: float) -> float | None:
+def device_seconds(wall_s: float, beside_threads: int, device_threads: int) -> float:
+    """What a step is charged: the loop thread's time, in which the whole device is its; beside it the part it takes."""
+    return wall_s * beside_threads / device_threads if beside_threads else wall_s
+
+
+def quantum(busy: Collection[ModelId], quantum_s: float) -> float | None:
     """How long a step should take: bounded only while another lane has work, else it may fill the device."""
-    return quantum_s if len(runnable) > 1 else None
+    return quantum_s if len(busy) > 1 else None
 
 
 def _with(shares: Shares, model: ModelId, lane: Lane) -> Shares:

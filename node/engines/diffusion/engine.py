@@ -41,6 +41,7 @@ class DiffusionEngine:
 
     modality = Modality.IMAGE
     context_tokens = 0
+    beside_threads = 0
 
     def __init__(self, spec: ModelSpec, family: Family, desk: Desk) -> None:
         self.model: ModelId = spec.id

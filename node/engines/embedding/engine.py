@@ -56,6 +56,7 @@ class EmbeddingEngine:
     """One loaded model. See node.engine.Engine for the contract."""
 
     modality = Modality.EMBEDDING
+    beside_threads = 0
 
     def __init__(self, spec: ModelSpec, model: EmbeddingModel, reader: Reader) -> None:
         self.model: ModelId = spec.id

@@ -39,6 +39,7 @@ class TextEngine:
     """One loaded model. See node.engine.Engine for the contract."""
 
     modality = Modality.TEXT
+    beside_threads = 0
 
     def __init__(self, spec: ModelSpec, model: TextModel, reader: Reader) -> None:
         self.model: ModelId = spec.id

@@ -31,7 +31,7 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "WhisperEngine":
     """Reads a model that was converted for CTranslate2. Raises LoadFailed or DoesNotFit."""
     decoding = Decoding()
     ears = Ears(load_model(spec, device), decoding)
-    return WhisperEngine(spec, ears, decoding, device.kind)
+    return WhisperEngine(spec, ears, decoding, device.kind, threads=device.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,11 @@ class WhisperEngine:
     modality = Modality.AUDIO
     context_tokens = 0
 
-    def __init__(self, spec: ModelSpec, ears: Ears, decoding: Decoding, device_kind: str) -> None:
+    def __init__(self, spec: ModelSpec, ears: Ears, decoding: Decoding, device_kind: str, *, threads: int = 1) -> None:
+        """threads: that CTranslate2 computes in, which are its own: a call of it blocks only whoever waits for it."""
         self.model: ModelId = spec.id
         self.seats = spec.seats
+        self.beside_threads = threads
         self._ears = ears
         self._decoding = decoding
         self._full_rows = FULL_ROWS[device_kind]
