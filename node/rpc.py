@@ -1,6 +1,6 @@
-"""The gRPC face of a node: messages in, service calls, messages out, errors as statuses.
+"""The gRPC face of a node, or of a router: messages in, service calls, messages out, errors as statuses.
 
-Not about what the calls do (service.py) nor about where the server listens (daemon.py).
+Not about what the calls do (service.py, router/grpc.py) nor about where the server listens (server.py).
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 from grpc_status import rpc_status
 
-from node.service import NodeService
+from node.contract import Service
 from node.uploads import Uploads
 from protos import codec
 from protos.errors import FabricError, InputInvalid, Internal
@@ -32,7 +32,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # Any: the messages of 
 class NodeServicer(node_pb2_grpc.NodeServicer):
     """One method per call of the contract; each ends in a reply or in the status of a FabricError."""
 
-    def __init__(self, service: NodeService, uploads: Uploads, drain_timeout_s: float) -> None:
+    def __init__(self, service: Service, uploads: Uploads, drain_timeout_s: float) -> None:
         self._service, self._uploads, self._drain_timeout_s = service, uploads, drain_timeout_s
 
     async def Execute(self, request: pb.Task, context: Context) -> AsyncIterator[pb.TaskEvent]:  # noqa: N802
@@ -49,7 +49,7 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
                     for message in codec.event_messages(task.id, event):
                         yield message
         except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
-            await _abort(context, error)
+            await abort(context, error)
         finally:
             for blob_id in used:
                 self._uploads.drop(blob_id)
@@ -67,7 +67,7 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
             return pb.UploadReply(blob_id=blob_id, size_bytes=self._uploads.complete(blob_id))
         except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
             self._uploads.drop(blob_id)
-            await _abort(context, error)
+            await abort(context, error)
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelReply:  # noqa: N802
         await _answered(context, lambda: self._service.cancel(TaskId(request.task_id)))
@@ -101,7 +101,7 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
                 async for status in statuses:
                     yield codec.status_message(status)
         except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
-            await _abort(context, error)
+            await abort(context, error)
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainReply:  # noqa: N802, ARG002
         timeout_s = request.timeout_s if request.HasField("timeout_s") else self._drain_timeout_s
@@ -112,14 +112,14 @@ async def _answered(context: Context, call: Callable[[], Awaitable[R]]) -> R:
     try:
         return await call()
     except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
-        await _abort(context, error)
+        await abort(context, error)
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+async def abort(context: Context, error: Exception) -> NoReturn:
     """Ends the call with the error's status. What is no FabricError is a defect: one log line, and Internal."""
     if not isinstance(error, FabricError):
         log.error("a call failed", exc_info=error)
-        error = Internal(f"the node failed ({type(error).__name__}): its log has the stack trace")
+        error = Internal(f"the call failed ({type(error).__name__}): the log of this server has the stack trace")
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort raises: this is a bug")

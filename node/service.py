@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from node import estimates
+from node.contract import check_new, check_same, check_task
 from node.engine import Done
 from node.entries import Entry
 from node.metrics import Meter
@@ -28,8 +29,6 @@ from protos.errors import (
     DeadlineExceeded,
     Draining,
     FabricError,
-    IdempotencyKeyReused,
-    InputInvalid,
     Internal,
     NotFound,
 )
@@ -89,12 +88,12 @@ class NodeService:
         Close the iterator to go away; the task is cancelled when its last caller has.
         """
         run = self._joined(task) or self._accepted(task)
-        caller = run.join()
+        caller = run.audience.join()
         try:
             async for event in caller.read():
                 yield event
         finally:
-            if run.leave(caller):
+            if run.audience.leave(caller):
                 self._interrupt(run, Cancelled(f"task {task.id!r} was cancelled: its last caller went away"))
 
     async def cancel(self, task_id: TaskId) -> None:
@@ -106,7 +105,7 @@ class NodeService:
 
     async def estimate(self, task: Task) -> Estimate:
         """What the task would take if it were sent now. Raises what it would raise then, but for overload."""
-        _check(task)
+        check_task(task)
         entry = self._registry.find(task.model, task.modality)
         usage = Usage()
         if entry.engine is not None:
@@ -117,8 +116,8 @@ class NodeService:
 
     def _joined(self, task: Task) -> Run | None:
         run = self._runs.get(task.id)
-        if run is not None and (run.task.request, run.task.model) != (task.request, task.model):
-            raise IdempotencyKeyReused(f"task {task.id!r} runs with another request: give each request its own id")
+        if run is not None:
+            check_same(run.task, task)
         return run
 
     def _accepted(self, task: Task) -> Run:
@@ -127,9 +126,7 @@ class NodeService:
             raise Draining(
                 f"node {self._node_id} is shutting down: send task {task.id!r} to another", retry_after_s=1.0
             )
-        if not task.id:
-            raise InputInvalid.at("id", "is empty: give the task an id")
-        _check(task)
+        check_new(task)
         entry = self._registry.find(task.model, task.modality)
         self._permits[entry.spec.id].take()
         run = self._runs[task.id] = Run(task, entry, self._clock)
@@ -179,7 +176,7 @@ class NodeService:
 
     def _interrupt(self, run: Run, error: FabricError) -> None:
         """Ends a run early, whatever it is doing. Its seat is free before the next step."""
-        if run.is_over:
+        if run.audience.is_over:
             return
         if run.is_on_device:
             self._loop.send(Cancel(run.entry.spec.id, run.task.id))
@@ -302,11 +299,3 @@ class NodeService:
         for run in left:
             self._interrupt(run, Cancelled(f"task {run.task.id!r} was cancelled: node {self._node_id} shut down"))
         return len(left)
-
-
-def _check(task: Task) -> None:
-    """Raises InputInvalid for what no engine looks at."""
-    if not 0 <= task.priority <= 100:
-        raise InputInvalid.at("priority", f"is {task.priority}: give 0 to 100")
-    if task.timeout_s is not None and not task.timeout_s > 0:
-        raise InputInvalid.at("timeout_s", f"is {task.timeout_s}: give a number of seconds above 0")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.runs import CALLER_EVENTS, Caller, merge
+from node.callers import CALLER_EVENTS, Caller, merge
 from protos.errors import Cancelled, Overloaded
 from protos.types import Preview, Progress, Queued, Segment, SegmentDelta, TaskEvent, TextDelta
 

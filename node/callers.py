@@ -1,0 +1,99 @@
+"""Those who read the events of one run: each gets what came before it joined, then what comes, then the end.
+
+Not about what makes the events (runs.py, router/grpc.py).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from protos.errors import FabricError, Overloaded
+from protos.types import Finished, Preview, Progress, TaskEvent, TaskId, TextDelta
+
+CALLER_EVENTS: Final = 1024  # that a slow caller may owe; text and progress are merged, so only segments can pile up
+
+
+def merge(events: list[TaskEvent], event: TaskEvent) -> None:
+    """Appends `event`; into the last one where one can say both. What a reader makes of the events stays the same."""
+    last = events[-1] if events else None
+    if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+        events[-1] = TextDelta(last.text + event.text)
+    elif _replaces(event, last):
+        events[-1] = event
+    else:
+        events.append(event)
+
+
+def _replaces(event: TaskEvent, last: TaskEvent | None) -> bool:
+    if isinstance(event, Preview) and isinstance(last, Preview):
+        return event.index == last.index
+    return isinstance(event, Progress) and isinstance(last, Progress)
+
+
+class Caller:
+    """One reader of a run. Slow readers get merged events, not fewer words."""
+
+    def __init__(self, past: list[TaskEvent]) -> None:
+        self._events = list(past)
+        self._error: FabricError | None = None
+        self._is_over = False
+        self._rung = asyncio.Event()
+
+    def push(self, event: TaskEvent) -> None:
+        if len(self._events) >= CALLER_EVENTS and not isinstance(event, Finished):
+            self.end(Overloaded(f"the caller is {CALLER_EVENTS} events behind: read faster", retry_after_s=1.0))
+        if not self._is_over:
+            merge(self._events, event)
+            self._rung.set()
+
+    def end(self, error: FabricError | None) -> None:
+        if not self._is_over:
+            self._is_over, self._error = True, error
+            self._rung.set()
+
+    async def read(self) -> AsyncIterator[TaskEvent]:
+        """The events; raises the error that ended the run."""
+        while True:
+            events, self._events = self._events, []
+            for event in events:
+                yield event
+            if self._events:
+                continue
+            if self._is_over:
+                break
+            self._rung.clear()
+            await self._rung.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class Audience:
+    """The callers of one run, and what it has told so far. Ends exactly once. Event loop only."""
+
+    def __init__(self, task_id: TaskId) -> None:
+        self.is_over = False
+        self._task_id = task_id
+        self._callers: list[Caller] = []
+        self._past: list[TaskEvent] = []
+
+    def join(self) -> Caller:
+        caller = Caller(self._past)
+        self._callers.append(caller)
+        return caller
+
+    def leave(self, caller: Caller) -> bool:
+        """True when that was the last one and the run still goes on."""
+        self._callers.remove(caller)
+        return not self._callers and not self.is_over
+
+    def tell(self, event: TaskEvent) -> None:
+        assert not self.is_over, f"task {self._task_id} got {type(event).__name__} after its end: this is a bug"
+        merge(self._past, event)
+        for caller in self._callers:
+            caller.push(event)
+
+    def end(self, error: FabricError | None) -> None:
+        assert not self.is_over, f"task {self._task_id} ended twice: this is a bug"
+        self.is_over = True
+        for caller in self._callers:
+            caller.end(error)
