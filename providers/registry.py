@@ -11,14 +11,15 @@ from protos.types import ProviderId
 from providers.base import Provider, Snapshot
 from providers.echo import Echo
 from providers.node import NodeProvider
+from providers.settings import ProviderSettings
 
 
-def configured(targets: Sequence[str], on_change: Callable[[], None]) -> list[Provider]:
+def configured(settings: ProviderSettings, on_change: Callable[[], None]) -> list[Provider]:
     """Every provider of a router, in the order of preference between equals. The next vendor is one line here.
 
-    `targets`: the gRPC addresses of the nodes. `on_change` is called when the health of one changes.
+    `on_change` is called when the health of one changes.
     """
-    nodes = [NodeProvider(_node_id(index), target, on_change) for index, target in enumerate(targets)]
+    nodes = [NodeProvider(_node_id(index), target, on_change) for index, target in enumerate(settings.nodes)]
     return [*nodes, Echo()]
 
 

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
 from providers.registry import ProviderRegistry, configured
-from router.api import direct, documentation, envelope, events, jobs, nodes, providers, system
+from router.api import direct, documentation, envelope, events, jobs, nodes, providers, secrets, system
 from router.api.context import Parts
 from router.api.gate import Gate
 from router.api.metrics import Metrics
@@ -25,6 +25,7 @@ from router.events import Feed
 from router.jobs import JobEvent
 from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
+from router.secrets import Secrets
 from router.settings import RouterSettings, bind
 from router.store.sql import SqlStore
 from router.vault import vault_of
@@ -59,7 +60,7 @@ def build_app(settings: RouterSettings) -> FastAPI:
         redirect_slashes=False,  # an unknown path is an error in the envelope
         responses=envelope.ERRORS,
     )
-    for routes in (jobs.routes, events.routes, providers.routes, direct.routes, nodes.routes, system.routes):
+    for routes in (jobs.routes, events.routes, providers.routes, direct.routes, nodes.routes, secrets.routes, system.routes):
         app.include_router(routes)
     documentation.install(app)
     envelope.install(app)
@@ -80,12 +81,14 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
 
     vault = vault_of(settings.data_dir, settings.secret_key)
     store = SqlStore(settings.database_url, on_commit)
+    vendor_keys = Secrets(store, vault, {})
     feed = Feed(store, settings.heartbeat_s)
-    registry = ProviderRegistry(configured(settings.nodes, wake))
+    registry = ProviderRegistry(configured(settings.providers, wake))
     runner = Runner(store, feed, registry, _runner_settings(settings), time.time)
     async with AsyncExitStack() as stack:
         await store.open()
         stack.push_async_callback(store.close)
+        await vendor_keys.open()
         await registry.start()
         stack.push_async_callback(registry.close)
         runner.start()
@@ -98,6 +101,7 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
             runner=runner,
             metrics=metrics,
             vault=vault,
+            secrets=vendor_keys,
             closing=asyncio.Event(),
             started_at=time.monotonic(),
         )

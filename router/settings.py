@@ -8,11 +8,12 @@ import ipaddress
 import math
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from protos.errors import Conflict, InputInvalid
+from providers.settings import ProviderSettings, is_provider_variable, provider_settings
 
 PREFIX: Final = "FABRIC_"
 _NODE_PREFIX: Final = "FABRIC_NODE_"  # node/settings.py reads these
@@ -20,7 +21,7 @@ _NODE_PREFIX: Final = "FABRIC_NODE_"  # node/settings.py reads these
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
-    """Each field is FABRIC_ and its name in capitals. Lists are separated by commas."""
+    """Each field but `vendors` is FABRIC_ and its name in capitals. Lists are separated by commas."""
 
     host: str = "127.0.0.1"  # any other than loopback needs api_keys
     port: int = 3001  # the official client's default
@@ -41,6 +42,8 @@ class RouterSettings:
     max_attempts: int = 5  # starts of one job
     heartbeat_s: float = 15.0  # between comments on an idle event stream; proxies cut at 30 to 60 s
 
+    vendors: ProviderSettings = field(default_factory=ProviderSettings)  # from the variables of each vendor
+
     def __post_init__(self) -> None:
         errors = [(_variable(name), message) for name, message in _wrong(self)]
         if errors:
@@ -48,14 +51,20 @@ class RouterSettings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "RouterSettings":
-        """From FABRIC_* variables; `overrides` (by field name, None: not given) win. Raises InputInvalid."""
+        """From FABRIC_* and the vendors' variables; `overrides` (by field name, None: not given) win. Raises InputInvalid."""
         given: dict[str, Any] = {}  # Any: each field has its own type
         for variable, text in environ.items():
-            if variable.startswith(PREFIX) and not variable.startswith(_NODE_PREFIX):
+            if variable.startswith(PREFIX) and not _is_read_elsewhere(variable):
                 known = _field(variable)
                 given[known.name] = _parsed(variable, text, known.type)
+        given["vendors"] = provider_settings(environ)
         given |= {name: value for name, value in (overrides or {}).items() if value is not None}
         return cls(**given)
+
+    @property
+    def providers(self) -> ProviderSettings:
+        """Every place that tasks can go: the nodes and the vendors."""
+        return replace(self.vendors, nodes=self.nodes)
 
     @property
     def database_url(self) -> str:
@@ -108,13 +117,17 @@ _READ: Final[Mapping[object, Callable[[str], object]]] = {
 }
 
 
+def _is_read_elsewhere(variable: str) -> bool:
+    return variable.startswith(_NODE_PREFIX) or is_provider_variable(variable)
+
+
 def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
 def _field(variable: str) -> Field[Any]:  # Any: of each field's own type
     """The field of a variable. Raises InputInvalid when there is none."""
-    known = {_variable(entry.name): entry for entry in fields(RouterSettings)}
+    known = {_variable(entry.name): entry for entry in fields(RouterSettings) if entry.name != "vendors"}
     if variable not in known:
         raise InputInvalid.at(variable, f"is not a setting: there are {', '.join(sorted(known))}")
     return known[variable]

@@ -9,6 +9,7 @@ from protos.types import Estimate, ProviderId, Task, TaskEvent, TaskId
 from providers.base import Snapshot
 from providers.echo import Echo
 from providers.registry import ProviderRegistry, configured
+from providers.settings import ProviderSettings
 
 
 class Recorded:
@@ -66,5 +67,5 @@ def test_two_of_the_same_id_are_refused() -> None:
 
 
 def test_a_router_has_its_nodes_first_and_echo_last() -> None:
-    providers = configured(["127.0.0.1:1", "127.0.0.1:2"], lambda: None)
+    providers = configured(ProviderSettings(nodes=("127.0.0.1:1", "127.0.0.1:2")), lambda: None)
     assert [provider.id for provider in providers] == ["node", "node-2", "echo"]
