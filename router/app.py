@@ -23,11 +23,13 @@ from router.api.gate import Gate
 from router.api.metrics import Metrics
 from router.events import Feed
 from router.jobs import JobEvent
+from router.outbound import Outbound
 from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
 from router.secrets import Secrets
 from router.settings import RouterSettings, bind
 from router.store.sql import SqlStore
+from router.targets import Allowed
 from router.vault import vault_of
 
 log = logging.getLogger(__name__)
@@ -82,12 +84,14 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
     vault = vault_of(settings.data_dir, settings.secret_key)
     store = SqlStore(settings.database_url, on_commit)
     vendor_keys = Secrets(store, vault, {})
+    outbound = Outbound(Allowed.of(settings.allow_private_targets))
     feed = Feed(store, settings.heartbeat_s)
     registry = ProviderRegistry(configured(settings.providers, wake))
     runner = Runner(store, feed, registry, _runner_settings(settings), time.time)
     async with AsyncExitStack() as stack:
         await store.open()
         stack.push_async_callback(store.close)
+        stack.push_async_callback(outbound.close)
         await vendor_keys.open()
         await registry.start()
         stack.push_async_callback(registry.close)
@@ -102,6 +106,7 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
             metrics=metrics,
             vault=vault,
             secrets=vendor_keys,
+            outbound=outbound,
             closing=asyncio.Event(),
             started_at=time.monotonic(),
         )

@@ -17,7 +17,9 @@ from providers.registry import ProviderRegistry
 from router.api.metrics import Metrics
 from router.api.sse import has_gone
 from router.events import Feed
+from router.outbound import Outbound
 from router.runner import Runner
+from router.secrets import Secrets
 from router.settings import RouterSettings
 from router.store.base import Store
 from router.vault import Vault
@@ -38,6 +40,8 @@ class Parts:
     runner: Runner
     metrics: Metrics
     vault: Vault
+    secrets: Secrets
+    outbound: Outbound
     closing: asyncio.Event  # set when the router begins to close: streams end
     started_at: float  # on the monotonic clock
 
