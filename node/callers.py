@@ -4,7 +4,7 @@ Not about what makes the events (runs.py, router/grpc.py).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 from protos.errors import FabricError, Overloaded
@@ -76,15 +76,18 @@ class Audience:
         self._callers: list[Caller] = []
         self._past: list[TaskEvent] = []
 
-    def join(self) -> Caller:
+    async def listen(self, on_deserted: Callable[[], None]) -> AsyncGenerator[TaskEvent, None]:
+        """The events for one more caller; raises the error that ended the run. Close it to go away: `on_deserted` is
+        called when the last one has and the run still goes on."""
         caller = Caller(self._past)
         self._callers.append(caller)
-        return caller
-
-    def leave(self, caller: Caller) -> bool:
-        """True when that was the last one and the run still goes on."""
-        self._callers.remove(caller)
-        return not self._callers and not self.is_over
+        try:
+            async for event in caller.read():
+                yield event
+        finally:
+            self._callers.remove(caller)
+            if not self._callers and not self.is_over:
+                on_deserted()
 
     def tell(self, event: TaskEvent) -> None:
         assert not self.is_over, f"task {self._task_id} got {type(event).__name__} after its end: this is a bug"

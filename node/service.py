@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import replace
 from typing import assert_never
 
@@ -88,13 +89,10 @@ class NodeService:
         Close the iterator to go away; the task is cancelled when its last caller has.
         """
         run = self._joined(task) or self._accepted(task)
-        caller = run.audience.join()
-        try:
-            async for event in caller.read():
+        gone = Cancelled(f"task {task.id!r} was cancelled: its last caller went away")
+        async with aclosing(run.audience.listen(lambda: self._interrupt(run, gone))) as events:
+            async for event in events:
                 yield event
-        finally:
-            if run.audience.leave(caller):
-                self._interrupt(run, Cancelled(f"task {task.id!r} was cancelled: its last caller went away"))
 
     async def cancel(self, task_id: TaskId) -> None:
         """Ends the task. Raises NotFound when it does not run or wait here."""

@@ -122,6 +122,7 @@ class Task:
     timeout_s: float | None = None
     tier: Tier | None = None  # None: any; for a router, a node has but one
     privacy: Privacy = "any"  # local_only never leaves the router's machine
+    is_forwarded: bool = False  # by another router: it goes to this one's own places only, or two could pass it around
 
     @property
     def modality(self) -> Modality:

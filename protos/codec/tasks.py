@@ -41,6 +41,7 @@ def task_message(task: Task) -> pb.Task:
         timeout_s=task.timeout_s,
         tier=task.tier or "",
         privacy=task.privacy,
+        forwarded=task.is_forwarded,
     )
     request = task.request
     match request:
@@ -67,6 +68,7 @@ def task_from(message: pb.Task, find_blob: FindBlob) -> Task:
         request=_request_from(message, find_blob),
         tier=_tier_from(message.tier),
         privacy=_privacy_from(message.privacy),
+        is_forwarded=message.forwarded,
         **_given(message, "priority", "timeout_s"),
     )
 

@@ -116,6 +116,7 @@ TASKS = st.builds(
     timeout_s=maybe(NUMBERS),
     tier=maybe(st.sampled_from(Tier)),
     privacy=st.sampled_from(["any", "local_only"]),
+    is_forwarded=st.booleans(),
 )
 SEGMENTS = st.builds(Segment, NUMBERS, NUMBERS, WORDS, many(st.builds(Word, NUMBERS, NUMBERS, WORDS, NUMBERS)))
 RESULTS = st.one_of(

@@ -43,7 +43,7 @@ MODEL_STATE_READY: ModelState
 MODEL_STATE_FAILED: ModelState
 
 class Task(_message.Message):
-    __slots__ = ("id", "model", "organization_id", "priority", "timeout_s", "tier", "privacy", "text", "image", "audio", "embedding")
+    __slots__ = ("id", "model", "organization_id", "priority", "timeout_s", "tier", "privacy", "forwarded", "text", "image", "audio", "embedding")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class Task(_message.Message):
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -62,11 +63,12 @@ class Task(_message.Message):
     timeout_s: float
     tier: str
     privacy: str
+    forwarded: bool
     text: TextRequest
     image: ImageRequest
     audio: AudioRequest
     embedding: EmbeddingRequest
-    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., organization_id: _Optional[str] = ..., priority: _Optional[int] = ..., timeout_s: _Optional[float] = ..., tier: _Optional[str] = ..., privacy: _Optional[str] = ..., text: _Optional[_Union[TextRequest, _Mapping]] = ..., image: _Optional[_Union[ImageRequest, _Mapping]] = ..., audio: _Optional[_Union[AudioRequest, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., organization_id: _Optional[str] = ..., priority: _Optional[int] = ..., timeout_s: _Optional[float] = ..., tier: _Optional[str] = ..., privacy: _Optional[str] = ..., forwarded: _Optional[bool] = ..., text: _Optional[_Union[TextRequest, _Mapping]] = ..., image: _Optional[_Union[ImageRequest, _Mapping]] = ..., audio: _Optional[_Union[AudioRequest, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingRequest, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("role", "content")
