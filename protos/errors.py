@@ -5,7 +5,7 @@ A message says what was wrong, with the value, and what to do. Not about how a s
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 
 class Code(StrEnum):
@@ -138,11 +138,11 @@ class InputInvalid(FabricError):
     code = Code.INPUT_VALIDATION_FAILED
 
     @classmethod
-    def at(cls, path: str, message: str) -> "InputInvalid":
+    def at(cls, path: str, message: str) -> Self:
         return cls.of([(path, message)])
 
     @classmethod
-    def of(cls, errors: Sequence[tuple[str, str]]) -> "InputInvalid":
+    def of(cls, errors: Sequence[tuple[str, str]]) -> Self:
         """errors: (path, message) for each wrong field, at least one."""
         text = "; ".join(f"{path}: {message}" if path else message for path, message in errors)
         return cls(text, details={"errors": [{"path": path, "message": message} for path, message in errors]})

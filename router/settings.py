@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from protos.errors import Conflict, InputInvalid
 from providers.settings import ProviderSettings, is_provider_variable, provider_settings
+from router.targets import Allowed
 
 PREFIX: Final = "FABRIC_"
 _NODE_PREFIX: Final = "FABRIC_NODE_"  # node/settings.py reads these
@@ -25,6 +26,10 @@ class RouterSettings:
 
     host: str = "127.0.0.1"  # any other than loopback needs api_keys
     port: int = 3001  # the official client's default
+    grpc_host: str = "127.0.0.1"  # any other than loopback needs api_keys, a certificate and its key
+    grpc_port: int = 3002
+    grpc_certificate: Path | None = None  # PEM, of TLS: the chain, the server's own first
+    grpc_private_key: Path | None = None  # PEM
     nodes: tuple[str, ...] = ("127.0.0.1:3100",)  # gRPC addresses
     data_dir: Path = Path("data")  # the database lies here
     api_keys: tuple[str, ...] = field(default=(), repr=False)  # when set, every /v1 route wants one of them
@@ -41,6 +46,12 @@ class RouterSettings:
     lease_s: float = 10.0  # a router that stops renewing loses its jobs after this
     max_attempts: int = 5  # starts of one job
     heartbeat_s: float = 15.0  # between comments on an idle event stream; proxies cut at 30 to 60 s
+
+    # Addresses that URLs of callers (webhooks, files) may lead to besides public ones: true, networks, addresses, names.
+    allow_private_targets: tuple[str, ...] = ()
+    webhook_timeout_s: float = 15.0  # of one delivery
+    webhook_retention_s: float = 7 * 24 * 3600.0  # of deliveries that have ended, in the list of their webhook
+    webhooks_per_organization: int = 100
 
     vendors: ProviderSettings = field(default_factory=ProviderSettings)  # from the variables of each vendor
 
@@ -113,6 +124,7 @@ _READ: Final[Mapping[object, Callable[[str], object]]] = {
     int: int,
     float: float,
     Path: Path,
+    Path | None: Path,
     tuple[str, ...]: lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
 }
 
@@ -145,6 +157,7 @@ def _wrong(settings: RouterSettings) -> list[tuple[str, str]]:
     wrong = []
     if not 0 <= settings.port <= 65535:
         wrong.append(("port", f"is {settings.port}: use 1 to 65535, or 0 for any free one"))
+    wrong.extend(_wrong_of_grpc(settings))
     if not is_loopback(settings.host) and not settings.api_keys:
         wrong.append(
             (
@@ -155,9 +168,32 @@ def _wrong(settings: RouterSettings) -> list[tuple[str, str]]:
         )
     amounts = ((name, getattr(settings, name)) for name in _POSITIVE)
     wrong.extend((name, f"is {amount}: use more than 0") for name, amount in amounts if not 0 < amount < math.inf)
+    try:
+        Allowed.of(settings.allow_private_targets)
+    except ValueError as error:
+        wrong.append(("allow_private_targets", str(error)))
     short = [key for key in settings.api_keys if len(key) < _KEY_CHARS]
     if short:
         wrong.append(("api_keys", f"has {len(short)} of under {_KEY_CHARS} characters: use long random ones"))
+    return wrong
+
+
+def _wrong_of_grpc(settings: RouterSettings) -> list[tuple[str, str]]:
+    wrong = []
+    host, certificate, key = settings.grpc_host, settings.grpc_certificate, settings.grpc_private_key
+    if not 0 <= settings.grpc_port <= 65535:
+        wrong.append(("grpc_port", f"is {settings.grpc_port}: use 1 to 65535, or 0 for any free one"))
+    if (certificate is None) is not (key is None):
+        lacking, given = ("private_key", "certificate") if key is None else ("certificate", "private_key")
+        wrong.append((f"grpc_{lacking}", f"is missing beside FABRIC_GRPC_{given.upper()}: TLS needs both"))
+    if not is_loopback(host) and not (settings.api_keys and certificate and key):
+        wrong.append(
+            (
+                "grpc_host",
+                f"is {host!r}, which other machines can reach: set FABRIC_API_KEYS, FABRIC_GRPC_CERTIFICATE and "
+                "FABRIC_GRPC_PRIVATE_KEY, or use 127.0.0.1",
+            )
+        )
     return wrong
 
 
@@ -171,4 +207,7 @@ _POSITIVE: Final = (
     "lease_s",
     "max_attempts",
     "heartbeat_s",
+    "webhook_timeout_s",
+    "webhook_retention_s",
+    "webhooks_per_organization",
 )
