@@ -10,7 +10,7 @@ from typing import Any, Final, NewType
 
 from ulid import ULID
 
-from protos.errors import Conflict, JobTerminal, NotFound
+from protos.errors import Conflict, DeadlineExceeded, FabricError, JobTerminal, NotFound
 from protos.types import Modality, OrganizationId, Tier, Usage
 
 JobId = NewType("JobId", str)
@@ -80,7 +80,7 @@ class JobRequest:
     metadata: Json = field(default_factory=dict)
     webhook_url: str | None = None
     timeout_s: float | None = None  # of one attempt, from its dispatch to its end
-    deadline_s: float | None = None
+    deadline_s: float | None = None  # from its creation
     max_cost_usd: float | None = None
     privacy: str = "any"  # any, local_only
 
@@ -117,6 +117,11 @@ class Job:
         return self.request.lane
 
     @property
+    def deadline_at(self) -> float | None:
+        """A job that still waits then fails; one that runs goes on."""
+        return None if self.request.deadline_s is None else self.created_at + self.request.deadline_s
+
+    @property
     def run_id(self) -> str:
         return "run_" + self.id.removeprefix("job_")
 
@@ -134,6 +139,17 @@ def new_job(request: JobRequest, now: float) -> Job:
 
 def unknown_job(job_id: str) -> NotFound:
     return NotFound(f"there is no job {job_id[:80]!r}: GET /v1/jobs lists yours")
+
+
+def past_deadline(job_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"job {job_id} still waited when its deadline_s was over: allow it more, or give it a higher priority"
+    )
+
+
+def error_json(error: FabricError) -> Json:
+    """A job's `error`, as wire.md has it."""
+    return {"code": error.code.value, "message": error.message}
 
 
 def first_id_at(moment: float) -> JobId:

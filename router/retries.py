@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from protos.errors import AttemptsExhausted, Code, FabricError
-from router.jobs import JobState, Json
+from router.jobs import JobState, Json, error_json
 from router.store.base import Ending
 
 # Raised before a node gives a seat, and yet the job's own doing as far as anyone can tell: they count, or a job whose
@@ -62,11 +62,6 @@ def exhausted(policy: RetryPolicy, last: FabricError | None) -> AttemptsExhauste
 
 def failed(error: FabricError) -> Ending:
     return Ending(state=JobState.FAILED, error=error_json(error))
-
-
-def error_json(error: FabricError) -> Json:
-    """A job's `error`, as wire.md has it."""
-    return {"code": error.code.value, "message": error.message}
 
 
 def _delay_s(error: FabricError, releases: int, policy: RetryPolicy, jitter: float) -> float:

@@ -47,10 +47,20 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Queue:
     """What a claim could take. `lanes`: those with a job that can be claimed now, in alphabetical order. `next_due`:
-    when the next released or leased job can be claimed; None when there is none, in the past when it can be already."""
+    when a claim has something to do of itself: take back a released or leased job, or fail one whose deadline comes; None
+    when there is no such job, in the past when it can already."""
 
     lanes: Sequence[str]
     next_due: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePlace:
+    """Where a job is kept now. Times are UTC seconds."""
+
+    ahead: int | None  # jobs of its lane that go first; None: it cannot be claimed now
+    is_held: bool  # claimed: a router has it under a lease
+    due_at: float | None  # the end of that lease, or when it can be claimed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,17 +111,25 @@ class Store(Records, Protocol):
         """What waits now; at most `limit` lanes."""
         ...
 
+    async def place(self, job_id: JobId) -> QueuePlace | None:
+        """None: there is no such job."""
+        ...
+
     async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
         """Takes pending jobs, and started ones whose lease has expired, in queue order: priority, then fair among
-        organizations, then arrival. `room`: how many of each lane (Job.lane) may be taken."""
+        organizations, then arrival. `room`: how many of each lane (Job.lane) may be taken. Before that it fails every
+        job that still waits and whose deadline has passed, with a job.failed event."""
         ...
 
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
         """Extends the leases; returns the jobs whose lease is lost."""
         ...
 
-    async def start(self, lease: Lease, provider_id: str, node_id: str | None, model: str) -> Job:
-        """Pending or started -> started, attempts + 1. A job.started event at the first attempt. Raises LeaseLost."""
+    async def start(
+        self, lease: Lease, provider_id: str, node_id: str | None, model: str, decision: Json | None = None
+    ) -> Job:
+        """Pending or started -> started, attempts + 1. A job.started event at the first attempt, with the decision that
+        led there, when it is given. Raises LeaseLost."""
         ...
 
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
@@ -120,7 +138,7 @@ class Store(Records, Protocol):
         ...
 
     async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
-        """Gives the job back to the queue, to be claimed from `not_before` on. With a cause: a job.retrying event.
+        """Gives the job back to the queue, to be claimed from `not_before` on, or failed at its deadline. With a cause: a job.retrying event.
         Without one: no event, and an attempt that began under this lease does not count. Nothing when the lease is
         lost."""
         ...

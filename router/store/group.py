@@ -39,6 +39,7 @@ class Standing:
     seq: int = 0
     turn: int | None = None
     due_at: float | None = None
+    deadline_at: float | None = None  # never changes
     lease_token: str | None = None
 
 
@@ -92,7 +93,8 @@ class Group:
         request = job.request
         payload = {"status": job.state, "modality": request.modality, "tier": request.tier, "model": request.model}
         self._record(standing, EventKind.CREATED, payload)
-        self.created.append({**columns, "created_at": job.created_at, "id": job.id})
+        kept = {"created_at": job.created_at, "deadline_at": job.deadline_at, "id": job.id}
+        self.created.append({**columns, **kept})
         return standing
 
     def put(self, row: Standing) -> None:

@@ -4,14 +4,27 @@ That makes an operation that fails harmless to the others of its transaction, wi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from protos.errors import IdempotencyKeyReused, Overloaded
-from router.jobs import TERMINAL, TERMINAL_KIND, EventKind, Job, JobEvent, JobId, JobState, Json, advance, unknown_job
+from router.jobs import (
+    TERMINAL,
+    TERMINAL_KIND,
+    EventKind,
+    Job,
+    JobEvent,
+    JobId,
+    JobState,
+    Json,
+    advance,
+    error_json,
+    past_deadline,
+    unknown_job,
+)
 from router.store.base import Ending, Lease, LeaseLost
 from router.store.group import FRONT, Group, Standing
-from router.store.rows import Columns
+from router.store.rows import Columns, encoded
 
 RETRY_AFTER_S: Final = 1.0  # what a refused create is told to wait
 
@@ -57,6 +70,7 @@ class Create:
             model=self.job.model,
             seq=1,
             turn=group.turns.take(request.lane, request.priority, request.organization_id),
+            deadline_at=self.job.deadline_at,
         )
         group.insert(self.job, self.columns, standing)
         return self.job, True
@@ -112,6 +126,7 @@ class Start:
     provider_id: str
     node_id: str | None
     model: str
+    decision: Json = field(default_factory=dict)  # why there, for the event
 
     @property
     def job_ids(self) -> Sequence[JobId]:
@@ -131,7 +146,7 @@ class Start:
         )
         if is_first:
             payload = {"status": row.state, "provider_id": row.provider_id, "node_id": row.node_id, "model": row.model}
-            group.put_with_event(row, EventKind.STARTED, payload)
+            group.put_with_event(row, EventKind.STARTED, payload | self.decision)
         else:
             group.put(row)
         return with_standing(self.lease.job, row)
@@ -168,8 +183,9 @@ class Release:
         row = _held(group, self.lease)
         if row is None:
             return
-        is_due = self.not_before <= group.now
-        row = replace(row, lease_token=None, turn=FRONT if is_due else None, due_at=None if is_due else self.not_before)
+        again_at = self.not_before if row.deadline_at is None else min(self.not_before, row.deadline_at)
+        is_due = again_at <= group.now
+        row = replace(row, lease_token=None, turn=FRONT if is_due else None, due_at=None if is_due else again_at)
         if self.cause is None:
             group.put(replace(row, attempts=self.lease.job.attempts))
         else:
@@ -232,6 +248,24 @@ class Requeue:
             group.put_with_event(row, EventKind.RETRYING, _retrying(row, ORPHANED, group.now))
         else:
             group.put(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The deadline of a job that still waits has passed: it fails instead of being run."""
+
+    job_id: JobId
+
+    @property
+    def job_ids(self) -> Sequence[JobId]:
+        return (self.job_id,)
+
+    def apply(self, group: Group) -> None:
+        error = error_json(past_deadline(self.job_id))
+        row = _ended(group.rows[self.job_id], JobState.FAILED, group.now)
+        ending = Ending(state=row.state, error=error)
+        group.put_with_event(row, EventKind.FAILED, _ended_payload(row, ending))
+        group.endings.append({"key": row.id, "output": None, "error": encoded(error), "usage": None})
 
 
 ORPHANED: Final = {"code": "node_unavailable", "message": "the router that ran the job went away: it is run again"}

@@ -5,12 +5,12 @@ Select[Any]: what a row holds is not in its type.
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from protos.types import OrganizationId
-from router.jobs import JobId, first_id_at
+from router.jobs import JobId
 from router.store import tables
-from router.store.base import JobFilter, Queue
+from router.store.base import Queue, QueuePlace
 from router.store.group import UNFINISHED, position_counter
 
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
@@ -18,24 +18,6 @@ _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
 
 def job(job_id: JobId) -> Select[Any]:
     return select(_jobs).where(_jobs.c.id == job_id)
-
-
-def job_list(wanted: JobFilter) -> Select[Any]:
-    """Newest first: ids are ULIDs. `since` is a bound on them too, so that it needs no index of its own."""
-    statement = select(_jobs).where(_jobs.c.organization_id == wanted.organization_id)
-    for column, value in (
-        (_jobs.c.state, wanted.status),
-        (_jobs.c.modality, wanted.modality),
-        (_jobs.c.tier, wanted.tier),
-        (_jobs.c.model, wanted.model),
-    ):
-        if value is not None:
-            statement = statement.where(column == str(value))
-    if wanted.since is not None:
-        statement = statement.where(_jobs.c.id >= first_id_at(wanted.since))
-    if wanted.before is not None:
-        statement = statement.where(_jobs.c.id < wanted.before)
-    return statement.order_by(_jobs.c.id.desc()).limit(wanted.limit)
 
 
 # The queue: run together after each change of it, so made once.
@@ -48,6 +30,40 @@ DUE_LANES = select(_jobs.c.lane).where(_jobs.c.due_at <= bindparam("now")).limit
 
 NEXT_DUE = select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
 
+NEXT_DEADLINE = select(func.min(_jobs.c.deadline_at)).where(_jobs.c.turn.is_not(None), _jobs.c.deadline_at.is_not(None))
+"""When the next claim fails a job that still waits."""
+
+AHEAD = select(func.count()).where(
+    _jobs.c.lane == bindparam("lane"),
+    _jobs.c.turn.is_not(None),
+    or_(
+        _jobs.c.priority > bindparam("priority"),
+        and_(_jobs.c.priority == bindparam("priority"), _jobs.c.turn < bindparam("turn")),
+        and_(
+            _jobs.c.priority == bindparam("priority"), _jobs.c.turn == bindparam("turn"), _jobs.c.id < bindparam("id")
+        ),
+    ),
+)
+"""The jobs that a claim takes before this one. It walks the lane's part of the queue, which waiting_limit bounds."""
+
+PLACE = select(
+    _jobs.c.id,
+    _jobs.c.lane,
+    _jobs.c.priority,
+    _jobs.c.turn,
+    _jobs.c.due_at,
+    _jobs.c.lease_token.is_not(None).label("held"),
+).where(_jobs.c.id == bindparam("id"))
+
+
+def place(connection: Connection, job_id: JobId) -> QueuePlace | None:
+    row = connection.execute(PLACE, {"id": job_id}).one_or_none()
+    if row is None:
+        return None
+    waits = {"lane": row.lane, "priority": row.priority, "turn": row.turn, "id": row.id}
+    ahead = None if row.turn is None else connection.scalar(AHEAD, waits)
+    return QueuePlace(ahead=ahead, is_held=bool(row.held), due_at=row.due_at)
+
 
 def queue(connection: Connection, now: float, limit: int) -> Queue:
     next_due = connection.scalar(NEXT_DUE)
@@ -58,7 +74,9 @@ def queue(connection: Connection, now: float, limit: int) -> Queue:
     while lane is not None and len(lanes) < limit:
         lanes.add(lane)
         lane = connection.scalar(FIRST_LANE_AFTER, {"lane": lane})
-    return Queue(sorted(lanes), next_due)
+    deadline = connection.scalar(NEXT_DEADLINE)
+    dues = [moment for moment in (next_due, deadline) if moment is not None]
+    return Queue(sorted(lanes), min(dues, default=None))
 
 
 COUNT_UNFINISHED = select(_counters).where(_counters.c.name.in_([state.value for state in UNFINISHED]))

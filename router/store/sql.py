@@ -19,9 +19,10 @@ from protos.errors import Conflict, Internal, InvalidRequest
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json, unknown_job
 from router.store import queries, tables
-from router.store.base import Ending, JobFilter, Lease, Queue
+from router.store.base import Ending, JobFilter, Lease, Queue, QueuePlace
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
 from router.store.group import UNFINISHED
+from router.store.listing import job_list
 from router.store.lock import FileLock
 from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
 from router.store.rows import encoded_or_none, event_from, job_from, request_columns, usage_column
@@ -101,8 +102,10 @@ class SqlStore:
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
         return cast(Sequence[JobId], await self._write(Renew(leases, lease_s)))
 
-    async def start(self, lease: Lease, provider_id: str, node_id: str | None, model: str) -> Job:
-        return cast(Job, await self._write(Start(lease, provider_id, node_id, model)))
+    async def start(
+        self, lease: Lease, provider_id: str, node_id: str | None, model: str, decision: Json | None = None
+    ) -> Job:
+        return cast(Job, await self._write(Start(lease, provider_id, node_id, model, decision or {})))
 
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
         return cast(JobEvent, await self._write(Append(lease, kind, payload)))
@@ -138,10 +141,15 @@ class SqlStore:
         return job_from(rows[0]) if rows else None
 
     async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]:
-        return [job_from(row) for row in await self._read(queries.job_list(wanted))]
+        statement, values = job_list(wanted)
+        rows = await self._in_reader(lambda connection: connection.execute(statement, values).all())
+        return [job_from(row) for row in rows]
 
     async def queue(self, limit: int) -> Queue:
         return await self._in_reader(lambda connection: queries.queue(connection, self._clock(), limit))
+
+    async def place(self, job_id: JobId) -> QueuePlace | None:
+        return await self._in_reader(lambda connection: queries.place(connection, job_id))
 
     async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]:
         return [event_from(row) for row in await self._read(queries.events_of_job(job_id, after, limit))]

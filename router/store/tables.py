@@ -3,14 +3,14 @@ resource stand in its own file of this package, on the same metadata; sql.py imp
 
 A job's place in the queue is two columns of its row. `turn` is set while it can be claimed; `due_at` is set while it
 cannot: the end of its lease, or the moment until which a retry waits. Ended jobs have neither, so the indexes that
-claims use hold only what waits, and stay small beside a million ended jobs.
+claims use hold only what waits, and stay small beside a million ended jobs. A job that waits past its `deadline_at` fails.
 """
 
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-SCHEMA: Final = 1  # raised with every change of a table; sql.py refuses a file of another number
+SCHEMA: Final = 2  # raised with every change of a table; sql.py refuses a file of another number
 
 metadata: Final = MetaData()
 
@@ -49,11 +49,13 @@ jobs: Final = Table(
     Column("seq", Integer, nullable=False),  # of its last event
     Column("turn", BigInteger),
     Column("due_at", Double),
+    Column("deadline_at", Double),
     Column("lease_token", Text),
 )
 
 _queued = jobs.c.turn.is_not(None)
 _held = jobs.c.due_at.is_not(None)
+_bounded = jobs.c.turn.is_not(None) & jobs.c.deadline_at.is_not(None)
 _keyed = jobs.c.idempotency_key.is_not(None)
 
 Index(
@@ -83,12 +85,12 @@ Index(
     sqlite_where=_keyed,
     postgresql_where=_keyed,
 )
-# One per filter of the list: a filter that few jobs pass must not walk the rest.
+Index("jobs_deadline", jobs.c.deadline_at, sqlite_where=_bounded, postgresql_where=_bounded)
+# Any combination of the list's filters is a few seeks in one of these (listing.py): none walks jobs that it drops.
 Index("jobs_list", jobs.c.organization_id, jobs.c.id)
-Index("jobs_list_state", jobs.c.organization_id, jobs.c.state, jobs.c.id)
-Index("jobs_list_modality", jobs.c.organization_id, jobs.c.modality, jobs.c.id)
-Index("jobs_list_tier", jobs.c.organization_id, jobs.c.tier, jobs.c.id)
-Index("jobs_list_model", jobs.c.organization_id, jobs.c.model, jobs.c.id)
+_FEW: Final = (jobs.c.modality, jobs.c.tier, jobs.c.state)  # columns of few values
+Index("jobs_list_kind", jobs.c.organization_id, *_FEW, jobs.c.id)
+Index("jobs_list_model", jobs.c.organization_id, jobs.c.model, *_FEW, jobs.c.id)
 
 events: Final = Table(
     "events",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, insert, null, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, null, select, update
 
 from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
@@ -17,7 +17,7 @@ from router.store import tables
 from router.store.base import Lease
 from router.store.dialect import execute_many
 from router.store.group import FRONT, UNFINISHED, Group, IdempotencyKey, Standing, Turns, position_counter
-from router.store.operations import Create, Operation, Requeue
+from router.store.operations import Create, Expire, Operation, Requeue
 from router.store.rows import event_columns, job_from
 
 REQUEUED_AT_ONCE: Final = 500  # jobs that one claim takes back; a claim after it takes the rest
@@ -30,6 +30,12 @@ DUE = (
     select(*(_jobs.c[name] for name in _STANDING))
     .where(_jobs.c.due_at <= bindparam("now"))
     .order_by(_jobs.c.due_at)
+    .limit(REQUEUED_AT_ONCE)
+)
+OVERDUE = (
+    select(*(_jobs.c[name] for name in _STANDING))
+    .where(_jobs.c.deadline_at <= bindparam("now"), _jobs.c.turn.is_not(None))
+    .order_by(_jobs.c.deadline_at)
     .limit(REQUEUED_AT_ONCE)
 )
 ORIGINAL = select(_jobs).where(
@@ -55,7 +61,8 @@ NEXT_IN_LANE = (
 INSERT_JOB = insert(_jobs)
 INSERT_EVENT = insert(_events)
 INSERT_COUNTER = insert(_counters)
-_MOVING: Final = tuple(name for name in _STANDING if name not in ("id", "organization_id", "lane", "priority"))
+_FIXED: Final = ("id", "organization_id", "lane", "priority", "deadline_at")
+_MOVING: Final = tuple(name for name in _STANDING if name not in _FIXED)
 UPDATE_STANDING = (
     update(_jobs).where(_jobs.c.id == bindparam("key")).values({name: bindparam(name) for name in _MOVING})
 )
@@ -119,7 +126,8 @@ def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], flo
         if isinstance(write, Change):
             written.outcomes[index] = _change(connection, write, now)
         if isinstance(write, Claim):
-            written.events.extend(_requeue_due(connection, now))
+            written.events.extend(_swept(connection, DUE, Requeue, now))
+            written.events.extend(_swept(connection, OVERDUE, Expire, now))
             written.outcomes[index] = _claim(connection, write, now)
     return written
 
@@ -227,16 +235,21 @@ def _moving(row: Standing) -> dict[str, object]:
 # ---- claiming ----
 
 
-def _requeue_due(connection: Connection, now: float) -> list[JobEvent]:
-    """Puts back into the queue what has waited long enough, and what a lease that ran out held."""
-    due = {row.id: _standing(row) for row in connection.execute(DUE, {"now": now})}
+def _swept(
+    connection: Connection,
+    which: Select[Any],  # Any: as its rows
+    sweep: Callable[[JobId], Operation[None]],
+    now: float,
+) -> list[JobEvent]:
+    """Of every job that is due: back into the queue after a lease that ran out or a wait, or failed at its deadline."""
+    due = {row.id: _standing(row) for row in connection.execute(which, {"now": now})}
     if not due:
         return []
     counters = _counters_of(connection, {row.organization_id for row in due.values()})
     stored = frozenset(counters)
     group = Group(now=now, rows=due, originals={}, counters=counters, stored_counters=stored, turns=Turns({}, {}))
     for job_id in list(due):
-        Requeue(job_id).apply(group)
+        sweep(job_id).apply(group)
     _write(connection, group)
     return group.events
 

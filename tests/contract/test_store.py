@@ -1,7 +1,9 @@
 """What every store does, whatever it is made of. A further database is a further line in STORES."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -174,6 +176,33 @@ async def test_the_list_filters(store: Store) -> None:
     assert await ids(model="parrot") == [text.id]
     assert await ids(since=picture.created_at) == [picture.id]
     assert await ids(status=JobState.PENDING, modality=Modality.TEXT) == []
+
+
+async def test_every_combination_of_filters_pages_through_the_jobs_that_pass_it(store: Store) -> None:
+    kinds_of = list(itertools.product((Modality.TEXT, Modality.AUDIO), (None, Tier.BASIC), (None, "echo")))
+    jobs = [await create(store, modality=each[0], tier=each[1], model=each[2]) for each in kinds_of * 2]
+    jobs = [await store.cancel(job.id) if index % 3 else job for index, job in enumerate(jobs)]
+    filters = itertools.product(
+        (None, JobState.PENDING, JobState.CANCELLED), (None, Modality.AUDIO), (None, "basic"), (None, "echo")
+    )
+    for status, modality, tier, model in filters:
+        wanted = JobFilter(organization_id=ORGANIZATION, status=status, modality=modality, tier=tier, model=model)
+        passing = [job.id for job in reversed(jobs) if _passes(job, wanted)]
+        assert await paged(store, wanted) == passing
+
+
+def _passes(job: Job, wanted: JobFilter) -> bool:
+    asked = (wanted.status, wanted.modality, wanted.tier, wanted.model)
+    has = (job.state, job.request.modality, job.request.tier, job.model)
+    return all(value in (None, its) for value, its in zip(asked, has, strict=True))
+
+
+async def paged(store: Store, wanted: JobFilter) -> list[JobId]:
+    """All that pass, three at a time."""
+    found: list[JobId] = []
+    while page := await store.list_jobs(replace(wanted, limit=3, before=found[-1] if found else None)):
+        found.extend(job.id for job in page)
+    return found
 
 
 # ---- the queue ----
@@ -401,3 +430,83 @@ async def test_many_writers_leave_no_gap_in_the_positions(store: Store) -> None:
     await asyncio.gather(*(create(store) for _ in range(100)))
     events = await store.events_of_organization(ORGANIZATION, 0, 1000)
     assert [event.position for event in events] == list(range(1, 101))
+
+
+# ---- deadlines and places ----
+
+
+async def create_until(store: Store, clock: ManualClock, deadline_s: float, **changes: object) -> Job:
+    job, _ = await store.create(replace(a_job(deadline_s=deadline_s, **changes), created_at=clock.now), 1000)
+    return job
+
+
+async def test_a_job_that_still_waits_at_its_deadline_fails_instead_of_running(
+    store: Store, clock: ManualClock
+) -> None:
+    late = await create_until(store, clock, 5.0, priority=90)
+    other = await create_until(store, clock, 50.0)
+    assert (await store.queue(10)).next_due == clock.now + 5.0
+    clock.now += 5.0
+    assert [lease.job.id for lease in await claim(store, 9)] == [other.id]
+    job = await store.get(late.id)
+    assert job is not None
+    assert (job.state, job.attempts, job.completed_at) == (JobState.FAILED, 0, clock.now)
+    assert job.error is not None
+    assert job.error["code"] == "deadline_exceeded"
+    (_, failed) = await store.events_of_job(late.id, 0, 10)
+    assert (failed.kind, failed.payload["error"]) == (EventKind.FAILED, job.error)
+    assert (await store.count_unfinished())[JobState.PENDING] == 1
+    assert (await store.queue(10)).next_due == clock.now + LEASE_S  # the other one's lease
+
+
+async def test_a_deadline_passes_without_room_too(store: Store, clock: ManualClock) -> None:
+    late = await create_until(store, clock, 5.0)
+    clock.now += 6.0
+    assert await store.claim({}, LEASE_S) == []
+    assert await kinds(store, late.id) == [EventKind.CREATED, EventKind.FAILED]
+
+
+async def test_a_claimed_job_goes_on_past_its_deadline(store: Store, clock: ManualClock) -> None:
+    job = await create_until(store, clock, 5.0)
+    lease = await claim_one(store)
+    await start(store, lease)
+    clock.now += 6.0
+    assert await store.claim({LANE: 9}, LEASE_S) == []
+    ended = await store.finish(lease, DONE)
+    assert ended is not None
+    assert (ended.id, ended.state) == (job.id, JobState.COMPLETED)
+
+
+async def test_a_retry_waits_until_the_deadline_at_most(store: Store, clock: ManualClock) -> None:
+    job = await create_until(store, clock, 5.0)
+    lease = await claim_one(store)
+    await start(store, lease)
+    await store.release(lease, clock.now + 60.0, {"code": "node_unavailable", "message": "gone"})
+    assert (await store.queue(10)).next_due == clock.now + 5.0
+    clock.now += 5.0
+    assert await claim(store) == []
+    assert await kinds(store, job.id) == [EventKind.CREATED, EventKind.STARTED, EventKind.RETRYING, EventKind.FAILED]
+
+
+async def test_a_place_is_how_many_go_first(store: Store, clock: ManualClock) -> None:
+    jobs = [await create(store), await create(store), await create(store, priority=90)]
+    await create(store, model="other")
+    places = [await store.place(job.id) for job in jobs]
+    assert [place.ahead for place in places if place is not None] == [1, 2, 0]
+    lease = await claim_one(store)
+    held = await store.place(jobs[2].id)
+    assert held is not None
+    assert (held.ahead, held.is_held, held.due_at) == (None, True, clock.now + LEASE_S)
+    await store.release(lease, clock.now + 7.0, None)
+    waiting = await store.place(jobs[2].id)
+    assert waiting is not None
+    assert (waiting.ahead, waiting.is_held, waiting.due_at) == (None, False, clock.now + 7.0)
+    assert await store.place(JobId("job_nobody")) is None
+
+
+async def test_the_started_event_says_what_was_decided(store: Store) -> None:
+    await create(store)
+    lease = await claim_one(store)
+    await store.start(lease, "node", "node-1", "parrot", {"reason": "is the only one"})
+    (_, started) = await store.events_of_job(lease.job.id, 0, 10)
+    assert (started.payload["reason"], started.payload["node_id"]) == ("is the only one", "node-1")

@@ -99,7 +99,7 @@ async def test_another_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE counters SET value = 99 WHERE name = 'schema'")
     connection.close()
-    with pytest.raises(Conflict, match="schema 99, this release reads 1"):
+    with pytest.raises(Conflict, match="schema 99, this release reads 2"):
         await at(tmp_path).open()
     with pytest.raises(Conflict, match="schema 99"):  # and the lock was given back
         await at(tmp_path).open()
