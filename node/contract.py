@@ -71,4 +71,4 @@ def check_same(running: Task, given: Task) -> None:
 
 
 def _asked(task: Task) -> tuple[object, ...]:
-    return task.request, task.model, task.tier, task.privacy
+    return task.request, task.model, task.organization_id, task.tier, task.privacy

@@ -62,7 +62,7 @@ class Daemon:
         self.registry = self._build_registry()
         self.service = self._build_service()
         self._uploads = Uploads(self._settings.upload_bytes, self._settings.upload_expiry_s)
-        servicer = NodeServicer(self.service, self._uploads, self._settings.drain_timeout_s)
+        servicer = NodeServicer(lambda _: self.service, self._uploads, self._settings.drain_timeout_s)
         self._server = Server(servicer, self._settings.listen, self._settings.message_bytes)
         self.target = self._server.target
         await self._server.start()

@@ -3,8 +3,7 @@
 Not about what the calls do (rpc.py) nor about when it starts and ends (daemon.py, router/grpc.py).
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,8 +20,6 @@ _NOT_SERVING: Final = frozenset(
     {ModelState.FAILED, ModelState.LOADING}
 )  # an unloaded model is loaded by its first task
 
-Interceptor: TypeAlias = "grpc.aio.ServerInterceptor[Any, Any]"  # Any: it stands before calls of every type
-
 
 class Server:
     """Bound when built, so that a taken port is told at once; `target` is where."""
@@ -35,11 +32,9 @@ class Server:
         *,
         elsewhere: str = "with --listen (FABRIC_NODE_LISTEN)",
         credentials: grpc.ServerCredentials | None = None,
-        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         """elsewhere: how its user chooses another address. credentials: of TLS. Raises Conflict when it is taken."""
         self._server = grpc.aio.server(
-            interceptors=interceptors,
             options=[
                 ("grpc.so_reuseport", 0),  # else a second node on the port would start and get half of the calls
                 ("grpc.max_receive_message_length", message_bytes),
