@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from protos.types import Estimate, Modality, ModelId, NodeStatus, ProviderId, Task, TaskEvent, TaskId, Tier
+from providers.pricing import Bounds, Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Offer:
     max_batch: int = 1  # tasks that it runs at once
     waiting: int = 0
     running: int = 0
+    price: Price | None = None  # None: free at a place of tier basic, not known at another
+    bounds: Bounds = field(default_factory=Bounds)  # of what one request can use there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,9 @@ class Health:
     status: Literal["healthy", "degraded", "unavailable"]
     reason: str = ""
     seen_s: float = 0.0  # age of what was seen
+    error_rate: float = 0.0  # 0 to 1, of the calls of the last minutes
+    latency_s: float | None = None  # median of them until the first output; None: none was seen
+    success_s: float | None = None  # since the last that ended well; None: none has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,170 @@
+"""What is known of the vendors' models before any call: capabilities, limits and prices, read from prices.toml.
+
+Data with a date and a source, versioned; a user's own file overrides it model by model. Not about what a use costs
+(pricing.py).
+"""
+
+import datetime
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from protos.errors import InputInvalid
+from protos.types import Modality, ModelId, ProviderId
+from providers.pricing import Bounds, Price
+
+VERSION: Final = 1  # of the form of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorModel:
+    """One model of one vendor."""
+
+    vendor: ProviderId
+    id: ModelId  # as the vendor calls it
+    modality: Modality
+    is_default: bool = False  # of its modality there
+    context_tokens: int = 0
+    bounds: Bounds = field(default_factory=Bounds)
+    price: Price | None = None  # None: nobody has said
+    sizes: tuple[str, ...] = ()  # of pictures, "1024x1024"; empty: any
+    max_images: int = 0  # of one call; 0: any number
+    quality: str = ""  # of pictures, as the vendor names it
+    refuses: frozenset[str] = frozenset()  # our params that its vendor takes and this model does not
+    takes: Mapping[str, str] = field(default_factory=dict)  # our params that it takes beside the usual -> its names
+
+
+class Catalog:
+    """The models by vendor and name."""
+
+    def __init__(self, models: Iterable[VendorModel]) -> None:
+        self._models = {(model.vendor, model.id): model for model in models}
+
+    def of(self, vendor: ProviderId) -> Sequence[VendorModel]:
+        """In the order of the file."""
+        return [model for (owner, _), model in self._models.items() if owner == vendor]
+
+    def find(self, vendor: ProviderId, model: ModelId) -> VendorModel | None:
+        return self._models.get((vendor, model))
+
+    def owners(self, model: ModelId) -> Sequence[VendorModel]:
+        """The model at every vendor that has it: what it would cost, also where the vendor is not switched on."""
+        return [known for (_, name), known in self._models.items() if name == model]
+
+    def with_changes(self, models: Iterable[VendorModel]) -> "Catalog":
+        """With these added, or in the place of those of the same vendor and name."""
+        return Catalog([*self._models.values(), *models])
+
+
+def load_catalog(own: Path | None = None) -> Catalog:
+    """What ships, then `own` on top. Raises InputInvalid that names the file, the entry and the key."""
+    shipped = files("providers") / "prices.toml"
+    catalog = Catalog(read_models(shipped.read_text(encoding="utf-8"), "providers/prices.toml"))
+    if own is None:
+        return catalog
+    try:
+        text = own.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputInvalid.at("FABRIC_PRICES", f"{own} cannot be read ({error}): name a TOML file") from error
+    return catalog.with_changes(read_models(text, str(own)))
+
+
+# ---- reading ----
+
+_MODEL_KEYS: Final[Mapping[str, type]] = {
+    "vendor": str,
+    "id": str,
+    "also": list,  # other names of the same model
+    "modality": str,
+    "default": bool,
+    "context_tokens": int,
+    "max_images": int,
+    "quality": str,
+    "sizes": list,
+    "refuses": list,
+    "takes": dict,
+}
+_BOUNDS_KEYS: Final[Mapping[str, type]] = {"max_output_tokens": int, "thinking_tokens": int, "image_tokens": dict}
+_AMOUNTS: Final = ("input_micro", "cached_micro", "output_micro", "reasoning_micro", "image_micro", "minute_micro")
+_PRICE_KEYS: Final[Mapping[str, type]] = {
+    **dict.fromkeys(_AMOUNTS, int),
+    "size_micro": dict,
+    "as_of": datetime.date,
+    "source": str,
+}
+_KEYS: Final[Mapping[str, type]] = {**_MODEL_KEYS, **_BOUNDS_KEYS, **_PRICE_KEYS}
+
+
+def read_models(text: str, file: str) -> Sequence[VendorModel]:
+    """The models of a file's text. file: its name, for messages. Raises InputInvalid."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputInvalid.at(file, f"is not TOML: {error}") from error
+    unknown = sorted(document.keys() - {"version", "model"})
+    if unknown:
+        raise InputInvalid.at(file, f"has {unknown[0]!r}: only version and [[model]] stand there")
+    if document.get("version") != VERSION:
+        raise InputInvalid.at(file, f"has version {document.get('version')!r}: this release reads version = {VERSION}")
+    entries = document.get("model", [])
+    return [model for index, entry in enumerate(entries) for model in _models(entry, f"{file} model[{index}]")]
+
+
+def _models(entry: Mapping[str, Any], where: str) -> list[VendorModel]:  # Any: TOML's values
+    _check(entry, where)
+    first = _model(entry, ModelId(entry["id"]), is_default=entry.get("default", False))
+    others = [_model(entry, ModelId(name), is_default=False) for name in entry.get("also", [])]
+    return [first, *others]
+
+
+def _model(entry: Mapping[str, Any], name: ModelId, *, is_default: bool) -> VendorModel:  # Any: TOML's values
+    return VendorModel(
+        vendor=ProviderId(entry["vendor"]),
+        id=name,
+        modality=Modality(entry["modality"]),
+        is_default=is_default,
+        context_tokens=entry.get("context_tokens", 0),
+        bounds=Bounds(**_only(entry, _BOUNDS_KEYS)),
+        price=_price(entry),
+        sizes=tuple(entry.get("sizes", ())),
+        max_images=entry.get("max_images", 0),
+        quality=entry.get("quality", ""),
+        refuses=frozenset(entry.get("refuses", ())),
+        takes=entry.get("takes", {}),
+    )
+
+
+def _price(entry: Mapping[str, Any]) -> Price | None:  # Any: TOML's values
+    stated = _only(entry, _PRICE_KEYS)
+    if not stated.keys() & {*_AMOUNTS, "size_micro"}:
+        return None
+    return Price(sizes=stated.pop("size_micro", {}), **stated)
+
+
+def _only(entry: Mapping[str, Any], keys: Mapping[str, type]) -> dict[str, Any]:  # Any: TOML's values
+    return {key: value for key, value in entry.items() if key in keys}
+
+
+def _check(entry: Mapping[str, Any], where: str) -> None:  # Any: TOML's values
+    for key in ("vendor", "id", "modality"):
+        if not entry.get(key):
+            raise InputInvalid.at(where, f"has no {key}")
+    named = f"{where} ({entry['id']})"
+    for key, value in entry.items():
+        if key not in _KEYS:
+            raise InputInvalid.at(named, f"has {key!r}: the keys are {', '.join(sorted(_KEYS))}")
+        if type(value) is not _KEYS[key]:
+            raise InputInvalid.at(named, f"has {key} = {value!r}: use a value of type {_KEYS[key].__name__}")
+        if any(type(amount) is int and amount < 0 for amount in _amounts(value)):
+            raise InputInvalid.at(named, f"has {key} = {value!r}: use 0 or more")
+    if entry["modality"] not in [modality.value for modality in Modality]:
+        raise InputInvalid.at(named, f"has modality = {entry['modality']!r}: use one of {', '.join(Modality)}")
+    if entry.keys() & {*_AMOUNTS, "size_micro"} and not entry.keys() >= {"as_of", "source"}:
+        raise InputInvalid.at(named, "has a price without as_of and source: say when and where you read it")
+
+
+def _amounts(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else [value]

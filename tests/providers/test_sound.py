@@ -1,0 +1,38 @@
+"""How long a sound is before anybody has decoded it."""
+
+import io
+import wave
+
+from protos.types import Blob
+from providers.sound import expected_seconds, most_seconds
+
+
+def wav(seconds: float, claimed: int | None = None) -> Blob:
+    held = io.BytesIO()
+    with wave.open(held, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(b"\0" * int(32_000 * seconds))
+    data = bytearray(held.getvalue())
+    if claimed is not None:
+        data[40:44] = claimed.to_bytes(4, "little")
+    return Blob(bytes(data), "audio/wav")
+
+
+def test_a_wav_says_it_itself() -> None:
+    assert expected_seconds(wav(2.5)) == most_seconds(wav(2.5)) == 2.5
+
+
+def test_a_wav_that_claims_more_than_it_has_is_not_believed() -> None:
+    assert most_seconds(wav(1.0, claimed=2**31)) < 1.1
+
+
+def test_of_another_file_the_size_is_all_there_is() -> None:
+    file = Blob(b"ID3" + b"\0" * 159_997, "audio/mpeg")
+    assert expected_seconds(file) == 10.0
+    assert most_seconds(file) > 200
+
+
+def test_no_bytes_are_no_seconds() -> None:
+    assert expected_seconds(Blob(b"")) == most_seconds(Blob(b"")) == 0.0
