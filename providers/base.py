@@ -51,6 +51,7 @@ class Snapshot:
     only_when_named: bool = False  # echo: never a surprise
     cost_micro: Mapping[ModelId, int] = field(default_factory=dict)  # of a typical request, in 1e-6 USD; absent: 0
     node: NodeStatus | None = None  # of a node: its last status
+    is_remote: bool = True  # what it is given leaves this machine; so does what a place that says nothing is given
 
 
 class Provider(Protocol):

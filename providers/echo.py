@@ -75,6 +75,7 @@ class Echo:
             offers=tuple(Offer(model=MODEL, modality=modality, max_batch=64) for modality in Modality),
             health=Health(status="healthy"),
             only_when_named=True,
+            is_remote=False,
         )
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:

@@ -18,6 +18,7 @@ from protos.errors import NodeUnavailable, NotFound
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.fabric.node.v1.node_pb2_grpc import NodeStub
 from protos.grpc_status import from_rpc_error
+from protos.locality import is_local
 from protos.types import (
     AudioRequest,
     Blob,
@@ -140,6 +141,7 @@ class NodeProvider:
             offers=_offers(self._status) if self._status else (),
             health=_health(self._status, self._lost, self._clock() - self._seen_at),
             node=self._status,
+            is_remote=not is_local(self.target),
         )
 
     # ---- calls ----

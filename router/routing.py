@@ -21,6 +21,7 @@ class RoutingRequest:
     tier: Tier | None = None  # None: any
     privacy: str = "any"  # any; local_only never leaves the box
     needs_streaming: bool = False
+    deadline_at: float | None = None  # wished end of a durable job, UTC seconds; decides nothing yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ class NeverServed(NoProvider):
 
     retryable = False
 
+
+# The order of `order`, in words, for whoever asks why a job went where it went.
+RULE: Final = (
+    "the tier asked for, then who can do it and has the model, then the cheapest, the healthiest, the least loaded, and "
+    "the configured order"
+)
 
 _HEALTH_RANK: Final = {"healthy": 0, "degraded": 1, "unavailable": 2}
 
@@ -98,7 +105,7 @@ def _judge(request: RoutingRequest, snapshot: Snapshot) -> Offer | Skipped:
 def _lasting_reason(request: RoutingRequest, snapshot: Snapshot) -> str | None:
     if request.tier not in (None, snapshot.tier):
         return f"is of tier {snapshot.tier}, {request.tier} was asked for"
-    if request.privacy == "local_only" and snapshot.tier is Tier.PREMIUM:
+    if request.privacy == "local_only" and snapshot.is_remote:
         return "is remote, and the request must not leave the box"
     if request.needs_streaming and not snapshot.supports_streaming:
         return "does not stream"

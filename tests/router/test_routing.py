@@ -16,7 +16,15 @@ from router.routing import NeverServed, RoutingRequest, is_unseen, order
 TEXT = RoutingRequest(modality=Modality.TEXT)
 
 
-def place(name: str, status: str = "healthy", *, load: int = 0, cost: int = 0, tier: Tier = Tier.BASIC) -> Snapshot:
+def place(
+    name: str,
+    status: str = "healthy",
+    *,
+    load: int = 0,
+    cost: int = 0,
+    tier: Tier = Tier.BASIC,
+    is_remote: bool = False,
+) -> Snapshot:
     offer = Offer(model=ModelId("m"), modality=Modality.TEXT, is_default=True, max_batch=4, waiting=load)
     return Snapshot(
         id=ProviderId(name),
@@ -25,6 +33,7 @@ def place(name: str, status: str = "healthy", *, load: int = 0, cost: int = 0, t
         offers=(offer,),
         health=Health(status=status),  # type: ignore[arg-type]  # one of the three
         cost_micro={ModelId("m"): cost},
+        is_remote=is_remote,
     )
 
 
@@ -60,7 +69,24 @@ def test_the_tier_asked_for_is_a_must() -> None:
 def test_a_local_only_request_never_leaves_the_box() -> None:
     request = RoutingRequest(modality=Modality.TEXT, privacy="local_only")
     with pytest.raises(NeverServed, match="must not leave the box"):
-        order(request, [place("remote", tier=Tier.PREMIUM)])
+        order(request, [place("remote", tier=Tier.PREMIUM, is_remote=True)])
+
+
+def test_a_free_place_on_another_machine_is_remote_too() -> None:
+    request = RoutingRequest(modality=Modality.TEXT, privacy="local_only")
+    route = order(request, [place("ollama-of-a-friend", is_remote=True), place("node")])
+    assert [candidate.provider_id for candidate in route.candidates] == ["node"]
+    assert [(each.reason, each.is_lasting) for each in route.skipped] == [
+        ("is remote, and the request must not leave the box", True)
+    ]
+
+
+def test_a_place_that_does_not_say_where_it_is_counts_as_remote() -> None:
+    silent = Snapshot(
+        id=ProviderId("new"), kind="new", tier=Tier.BASIC, offers=place("m").offers, health=Health(status="healthy")
+    )
+    with pytest.raises(NeverServed, match="must not leave the box"):
+        order(RoutingRequest(modality=Modality.TEXT, privacy="local_only"), [silent])
 
 
 def test_echo_serves_only_when_named() -> None:
@@ -124,6 +150,7 @@ SNAPSHOTS = st.lists(
         supports_streaming=st.booleans(),
         only_when_named=st.booleans(),
         cost_micro=st.dictionaries(MODELS, st.integers(0, 3)),
+        is_remote=st.booleans(),
     ),
     max_size=5,
     unique_by=lambda snapshot: snapshot.id,
@@ -166,9 +193,20 @@ def test_a_candidate_has_all_that_was_asked_for(request: RoutingRequest, snapsho
         snapshot = by_id[candidate.provider_id]
         assert snapshot.health.status != "unavailable"
         assert request.tier in (None, snapshot.tier)
-        assert request.privacy == "any" or snapshot.tier is Tier.BASIC
         assert request.model in (None, candidate.model)
         assert any((o.model, o.modality) == (candidate.model, request.modality) for o in snapshot.offers)
         assert request.model or not snapshot.only_when_named
         costs.append(snapshot.cost_micro.get(candidate.model, 0))
     assert costs == sorted(costs)
+
+
+@given(REQUESTS, SNAPSHOTS)
+def test_a_local_only_request_has_no_remote_candidate_whatever_else_it_asks(
+    request: RoutingRequest, snapshots: list[Snapshot]
+) -> None:
+    try:
+        route = order(replace(request, privacy="local_only"), snapshots)
+    except (NoProvider, ModelNotFound):
+        return
+    here = {snapshot.id for snapshot in snapshots if not snapshot.is_remote}
+    assert {candidate.provider_id for candidate in route.candidates} <= here

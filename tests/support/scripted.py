@@ -88,7 +88,14 @@ class Scripted:
         self._tier = tier
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(id=self.id, kind="scripted", tier=self._tier, offers=self.offers, health=self.health)
+        return Snapshot(
+            id=self.id,
+            kind="scripted",
+            tier=self._tier,
+            offers=self.offers,
+            health=self.health,
+            is_remote=self._tier is Tier.PREMIUM,
+        )
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         plan = self.plans[min(self.calls[task.id], len(self.plans) - 1)]
