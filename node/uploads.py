@@ -16,8 +16,9 @@ class _Staged:
 class Uploads:
     """Blobs by id. Event loop only."""
 
-    def __init__(self, limit_bytes: int, expiry_s: float) -> None:
-        self._limit_bytes, self._expiry_s = limit_bytes, expiry_s
+    def __init__(self, limit_bytes: int, expiry_s: float, setting: str = "FABRIC_NODE_UPLOAD_BYTES") -> None:
+        """setting: what raises the limit, for messages."""
+        self._limit_bytes, self._expiry_s, self._setting = limit_bytes, expiry_s, setting
         self._staged: dict[str, _Staged] = {}
         self._bytes = 0
 
@@ -37,7 +38,7 @@ class Uploads:
             self.drop(blob_id)
             raise Overloaded(
                 f"{self._bytes + len(data)} bytes would be staged, the limit is {self._limit_bytes}: retry later, "
-                "send less, or raise FABRIC_NODE_UPLOAD_BYTES",
+                f"send less, or raise {self._setting}",
                 retry_after_s=self._expiry_s,
             )
         staged.data += data
