@@ -4,7 +4,8 @@ Not about which job runs when (runner.py), nor what becomes of one that raised (
 """
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -24,8 +25,8 @@ from protos.types import (
 from providers.registry import ProviderRegistry
 from router.capacity import Place
 from router.events import Feed
-from router.jobs import EventKind, Job, JobState
-from router.routing import Candidate, RoutingRequest, order
+from router.jobs import EventKind, Job, JobState, Json, past_deadline
+from router.routing import Candidate, RoutingRequest, Skipped, order
 from router.serving import serve
 from router.store.base import Ending, Lease, Store
 from router.tasks import output_of, task_of
@@ -57,8 +58,12 @@ class Attempt:
         self.lease, self.job = lease, lease.job
         self.place: Place | None = None  # None: takes up no room anywhere
         self.has_started = False
+        self.position: int | None = None  # how many tasks were before it at the place, as that said
+        self.began_at = around.clock()
         self._around = around
         self._progress_at = float("-inf")
+        self._skipped: Sequence[Skipped] = ()
+        self._seated: Callable[[], None] = lambda: None  # from there on the deadline does not end it
         self._task: asyncio.Task[object] | None = None
         self.stopped: Stop | None = None
 
@@ -74,21 +79,35 @@ class Attempt:
         self._task = asyncio.current_task()
         task = task_of(self.job)
         try:
-            async with asyncio.timeout(self.job.request.timeout_s) as timer:
+            allowed_until, seated_by = self._limits(asyncio.get_running_loop().time())
+            async with asyncio.timeout_at(min(allowed_until, seated_by)) as timer:
+                self._seated = lambda: timer.reschedule(allowed_until)
                 return await self._at_best_place(task)
         except TimeoutError as exc:
             if not timer.expired():
                 raise Internal(f"a provider ran into a timeout of its own: {exc!r}") from exc
-            raise DeadlineExceeded(
-                f"job {self.job.id} took longer than its timeout_s of {self.job.request.timeout_s:g}: allow it more"
-            ) from exc
+            raise self._late(is_seated=self.has_started or allowed_until <= seated_by) from exc
         finally:
             self.place = self._task = None  # from here on a stop comes too late: the outcome is written
 
+    def _limits(self, now: float) -> tuple[float, float]:
+        """When the attempt must have ended, and when it must have begun at its place, on the clock of `now`."""
+        timeout_s, deadline_at = self.job.request.timeout_s, self.job.deadline_at
+        allowed_until = math.inf if timeout_s is None else now + timeout_s
+        return allowed_until, math.inf if deadline_at is None else now + deadline_at - self.began_at
+
+    def _late(self, *, is_seated: bool) -> DeadlineExceeded:
+        if not is_seated:
+            return past_deadline(self.job.id)
+        return DeadlineExceeded(
+            f"job {self.job.id} took longer than its timeout_s of {self.job.request.timeout_s:g}: allow it more"
+        )
+
     async def _at_best_place(self, task: Task) -> Ending:
         providers = self._around.providers
-        candidates = order(routing_request(self.job), providers.snapshots()).candidates
-        async with aclosing(serve(providers, candidates, task, self._take_place)) as events:
+        route = order(routing_request(self.job), providers.snapshots())
+        self._skipped = route.skipped
+        async with aclosing(serve(providers, route.candidates, task, self._take_place)) as events:
             async for served in events:
                 ending = await self._take(served.by, served.event)
                 if ending is not None:
@@ -102,18 +121,22 @@ class Attempt:
         store, feed, lease = self._around.store, self._around.feed, self.lease
         match event:
             case Started(node_id, model):
-                self.job = await store.start(lease, candidate.provider_id, node_id, model)
+                decision = decision_json(candidate, self._skipped)
+                self.job = await store.start(lease, candidate.provider_id, node_id, model, decision)
                 self.has_started = True
+                self._seated()
             case Progress():
                 await self._report(event)
             case TextDelta(text):
-                feed.publish_output(self.job.id, {"text": text})
+                feed.publish_text(self.job.id, text)
             case SegmentDelta(segment):
-                feed.publish_output(self.job.id, {"text": segment.text})
+                feed.publish_text(self.job.id, segment.text)
             case Finished(result, usage):
                 return Ending(state=JobState.COMPLETED, output=output_of(result), usage=usage)
-            case Queued() | Preview():
-                pass  # not stored: where it waits is the node's to say, pictures on the way come with their assets
+            case Queued(position):
+                self.position = position
+            case Preview():
+                feed.publish_preview(self.job.id, event)
         return None
 
     async def _report(self, progress: Progress) -> None:
@@ -127,4 +150,18 @@ class Attempt:
 
 def routing_request(job: Job) -> RoutingRequest:
     request = job.request
-    return RoutingRequest(modality=request.modality, model=request.model, tier=request.tier, privacy=request.privacy)
+    return RoutingRequest(
+        modality=request.modality,
+        model=request.model,
+        tier=request.tier,
+        privacy=request.privacy,
+        deadline_at=job.deadline_at,
+    )
+
+
+def decision_json(taken: Candidate, skipped: Sequence[Skipped]) -> Json:
+    """Why a job runs where it runs, for its job.started event and for whoever asks later (explain.py)."""
+    return {
+        "reason": taken.reason,
+        "skipped": [{"provider_id": each.provider_id, "reason": each.reason} for each in skipped],
+    }

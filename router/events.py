@@ -1,41 +1,69 @@
 """Who follows a job or an organization gets its stored events, replayed and then live, and a job's output as it is made.
 
-A follower holds a cursor and a doorbell, never events: rung, it reads the store from its cursor on. So nothing can fall
-between replay and live or come twice, and a slow reader costs nothing. Not about SSE (api/events.py).
+A follower holds a cursor and a doorbell, never events: rung, it takes what is after its cursor, from the tail of events
+that all followers share, or from the store when it is further behind. So nothing can fall between replay and live or
+come twice, and a slow reader costs nothing. Not about SSE (api/events.py).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
-from protos.types import OrganizationId
+from protos.types import OrganizationId, Preview
 from router.jobs import TERMINAL, JobEvent, JobId, Json, unknown_job
+from router.outputs import OutputCursor, OutputSoFar
 from router.store.base import Store
 
 PAGE: Final = 200  # events that one read of the store brings
-POLL_S: Final = 5.0  # a follower looks without being rung: another router on the same database may have written
+TAIL: Final = 256  # latest events kept for those who keep up: a second's worth when it is busy
+POLL_S: Final = 15.0  # a follower looks without being rung: another router on the same database may have written
+
+ReadStored = Callable[[int], Awaitable[Sequence[JobEvent]]]  # those after a number, at most PAGE
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOutput:
     """Output of a job that runs, as it is made; never stored. The first piece that a follower gets has all so far.
 
-    `piece` is {"text": ...}, and {"text": ..., "restart": True} when a new attempt begins again: drop what came before.
+    `piece` is {"text": ...}, and {"text": ..., "restart": True} when a new attempt begins again: drop what came before;
+    or {"preview": {"index", "data", "content_type"}} with a picture on its way, in base64.
     """
 
     job_id: JobId
     piece: Json
 
 
+class _Tail:
+    """The latest events, numbered without a gap."""
+
+    def __init__(self) -> None:
+        self._events: deque[JobEvent] = deque(maxlen=TAIL)
+        self._last = 0
+
+    def add(self, number: int, event: JobEvent) -> None:
+        if number != self._last + 1:  # somebody else wrote what is between: it has to be read
+            self._events.clear()
+        self._events.append(event)
+        self._last = number
+
+    def after(self, cursor: int) -> Sequence[JobEvent] | None:
+        """None: some of them are not here."""
+        missed = self._last - cursor
+        if missed > len(self._events):
+            return None
+        return list(islice(self._events, len(self._events) - missed, None)) if missed > 0 else []
+
+
 @dataclass(slots=True)
-class _Topic:
-    """The followers of one job and the text that its running attempt has made so far."""
+class _Channel:
+    """The followers of one job or organization, and what they share."""
 
     doorbells: set[asyncio.Event] = field(default_factory=set)
-    pieces: list[str] = field(default_factory=list)
-    attempt: int = 0  # grows whenever the text begins again
+    tail: _Tail = field(default_factory=_Tail)
 
     def ring(self) -> None:
         for doorbell in self.doorbells:
@@ -43,23 +71,10 @@ class _Topic:
 
 
 @dataclass(slots=True)
-class _OutputCursor:
-    """How much of a topic's text one follower has had."""
+class _Topic(_Channel):
+    """A job's channel, and the output that its running attempt has made so far."""
 
-    attempt: int = 0
-    pieces: int = 0
-    has_text: bool = False
-
-    def take(self, topic: _Topic) -> Json | None:
-        """What is new since the last call."""
-        if self.attempt != topic.attempt:
-            self.attempt, self.pieces = topic.attempt, 0
-        if self.pieces == len(topic.pieces):
-            return None
-        is_restart = self.has_text and self.pieces == 0
-        text = "".join(topic.pieces[self.pieces :])
-        self.pieces, self.has_text = len(topic.pieces), True
-        return {"text": text, "restart": True} if is_restart else {"text": text}
+    output: OutputSoFar = field(default_factory=OutputSoFar)
 
 
 class Feed:
@@ -69,34 +84,42 @@ class Feed:
         self._store = store
         self._heartbeat_s = heartbeat_s
         self._topics: dict[JobId, _Topic] = {}
-        self._organizations: dict[OrganizationId, set[asyncio.Event]] = {}
+        self._organizations: dict[OrganizationId, _Channel] = {}
 
     def ring(self, events: Sequence[JobEvent]) -> None:
-        """Wakes the followers of these events. Called on the event loop after each commit."""
+        """Wakes the followers of these events. Called on the event loop after each commit, in the order of commits."""
+        rung: dict[int, _Channel] = {}
         for event in events:
-            topic = self._topics.get(event.job_id)
+            organization, topic = self._organizations.get(event.organization_id), self._topics.get(event.job_id)
+            if organization is not None:
+                organization.tail.add(event.position, event)
+                rung[id(organization)] = organization
             if topic is not None:
-                topic.ring()
+                topic.tail.add(event.seq, event)
+                rung[id(topic)] = topic
                 if event.is_terminal:
                     del self._topics[event.job_id]  # its followers keep it until they have read it
-        for organization_id in {event.organization_id for event in events}:
-            for doorbell in self._organizations.get(organization_id, ()):
-                doorbell.set()
+        for channel in rung.values():
+            channel.ring()
 
-    def publish_output(self, job_id: JobId, piece: Json) -> None:
-        """Adds {"text": ...} to the output of the running attempt. The caller ends the attempt with `drop_output`."""
+    def publish_text(self, job_id: JobId, text: str) -> None:
+        """Adds to the output of the running attempt. The caller ends the attempt with `drop_output`."""
         topic = self._topics.setdefault(job_id, _Topic())
-        topic.pieces.append(piece["text"])
+        topic.output.add_text(text)
+        topic.ring()
+
+    def publish_preview(self, job_id: JobId, preview: Preview) -> None:
+        """Shows a picture on its way, in the place of the one before it. As `publish_text`."""
+        topic = self._topics.setdefault(job_id, _Topic())
+        topic.output.show(preview)
         topic.ring()
 
     def drop_output(self, job_id: JobId) -> None:
         """Forgets the output of an attempt that is over, however it ended."""
         topic = self._topics.get(job_id)
-        if topic is None:
-            return
-        if topic.pieces:
-            topic.pieces, topic.attempt = [], topic.attempt + 1
-        self._forget_idle(job_id, topic)
+        if topic is not None:
+            topic.output.drop()
+            self._forget_idle(job_id, topic)
 
     @property
     def topics(self) -> int:
@@ -112,25 +135,24 @@ class Feed:
             job = await self._store.get(job_id)  # before the events: of a job that has ended they are complete
             if job is None:
                 raise unknown_job(job_id)
-            output, waiting = _OutputCursor(), _Heartbeat(self._heartbeat_s)
+            output, reader = OutputCursor(topic.output), self._reader(topic, doorbell, after)
             while True:
-                doorbell.clear()
-                piece = output.take(topic) if include_output else None  # before the events that it comes after
-                events = await self._store.events_of_job(job_id, after, PAGE)
+                pieces = output.take() if include_output else []  # before the events that they come after
+                events = await reader.take(lambda after: self._store.events_of_job(job_id, after, PAGE))
                 for event in events:
-                    after = event.seq
                     if event.is_terminal:
-                        for rest in (piece, output.take(topic) if include_output else None):
-                            if rest is not None:
-                                yield LiveOutput(job_id, rest)
+                        for piece in [*pieces, *(output.take() if include_output else [])]:
+                            yield LiveOutput(job_id, piece)
                         yield event
                         return
                     yield event
-                if piece is not None:
+                for piece in pieces:
                     yield LiveOutput(job_id, piece)
                 if not events and job.state in TERMINAL:
                     return
-                if not events and await waiting.is_due(doorbell):
+                if events:
+                    reader.cursor = events[-1].seq
+                elif await reader.is_heartbeat_due():
                     yield None
 
     async def follow_organization(
@@ -138,17 +160,22 @@ class Feed:
     ) -> AsyncIterator[JobEvent | None]:
         """The events with a position over `after` (None: those from now on), without end; None when a heartbeat is
         due."""
-        with self._following_organization(organization_id) as doorbell:
+        with self._following_organization(organization_id) as (channel, doorbell):
             cursor = await self._store.last_position(organization_id) if after is None else after
-            waiting = _Heartbeat(self._heartbeat_s)
+            reader = self._reader(channel, doorbell, cursor)
             while True:
-                doorbell.clear()
-                events = await self._store.events_of_organization(organization_id, cursor, PAGE)
+                events = await reader.take(
+                    lambda after: self._store.events_of_organization(organization_id, after, PAGE)
+                )
                 for event in events:
-                    cursor = event.position
                     yield event
-                if not events and await waiting.is_due(doorbell):
+                if events:
+                    reader.cursor = events[-1].position
+                elif await reader.is_heartbeat_due():
                     yield None
+
+    def _reader(self, channel: _Channel, doorbell: asyncio.Event, cursor: int) -> "_Reader":
+        return _Reader(channel.tail, doorbell, cursor, self._heartbeat_s)
 
     @contextmanager
     def _following_job(self, job_id: JobId) -> Iterator[tuple[_Topic, asyncio.Event]]:
@@ -161,37 +188,46 @@ class Feed:
             self._forget_idle(job_id, topic)
 
     @contextmanager
-    def _following_organization(self, organization_id: OrganizationId) -> Iterator[asyncio.Event]:
-        doorbell = asyncio.Event()
-        self._organizations.setdefault(organization_id, set()).add(doorbell)
+    def _following_organization(self, organization_id: OrganizationId) -> Iterator[tuple[_Channel, asyncio.Event]]:
+        channel, doorbell = self._organizations.setdefault(organization_id, _Channel()), asyncio.Event()
+        channel.doorbells.add(doorbell)
         try:
-            yield doorbell
+            yield channel, doorbell
         finally:
-            self._organizations[organization_id].discard(doorbell)
-            if not self._organizations[organization_id]:
+            channel.doorbells.discard(doorbell)
+            if not channel.doorbells:
                 del self._organizations[organization_id]
 
     def _forget_idle(self, job_id: JobId, topic: _Topic) -> None:
-        if not topic.doorbells and not topic.pieces and self._topics.get(job_id) is topic:
+        if not topic.doorbells and topic.output.is_empty and self._topics.get(job_id) is topic:
             del self._topics[job_id]
 
 
-class _Heartbeat:
-    """Waits for a doorbell, and knows when a follower has been silent for long enough to say so."""
+class _Reader:
+    """One follower's cursor. It waits for its doorbell, and knows when it was silent for long enough to say so."""
 
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._next = asyncio.get_running_loop().time() + every_s
+    def __init__(self, tail: _Tail, doorbell: asyncio.Event, cursor: int, heartbeat_s: float) -> None:
+        self.cursor = cursor
+        self._tail, self._doorbell, self._heartbeat_s = tail, doorbell, heartbeat_s
+        self._heartbeat_at = asyncio.get_running_loop().time() + heartbeat_s
+        self._is_rung = False  # the first look is the store's: what was before is in no tail
 
-    async def is_due(self, doorbell: asyncio.Event) -> bool:
+    async def take(self, read: ReadStored) -> Sequence[JobEvent]:
+        """What is after the cursor, or the first part of it; empty: nothing."""
+        self._doorbell.clear()
+        known = self._tail.after(self.cursor) if self._is_rung else None
+        return await read(self.cursor) if known is None else known
+
+    async def is_heartbeat_due(self) -> bool:
         """Returns when the doorbell rings, or it is time to look anyway, or, True, to send a heartbeat."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(min(self._next, loop.time() + POLL_S)):
-                await doorbell.wait()
+            async with asyncio.timeout_at(min(self._heartbeat_at, loop.time() + POLL_S)):
+                await self._doorbell.wait()
+            self._is_rung = True
         except TimeoutError:
-            pass
-        if loop.time() < self._next:
+            self._is_rung = False
+        if loop.time() < self._heartbeat_at:
             return False
-        self._next = loop.time() + self._every_s
+        self._heartbeat_at = loop.time() + self._heartbeat_s
         return True

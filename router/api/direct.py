@@ -3,7 +3,6 @@
 What is wrong with the request is the answer itself: 400, 404 or 503, no job that fails later.
 """
 
-import base64
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import assert_never
@@ -18,6 +17,7 @@ from router.api.envelope import Success, success
 from router.api.providers import DirectBody
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
 from router.jobs import Json
+from router.outputs import preview_json
 from router.routing import Candidate, order
 from router.serving import Served, serve
 from router.tasks import output_of, segment_json, usage_json
@@ -108,9 +108,8 @@ def _event_text(body: DirectBody, served: Served) -> bytes:
             return event_text("output", {"text": text})
         case SegmentDelta(segment):
             return event_text("output", {"segment": segment_json(segment)})
-        case Preview(index, data, content_type):
-            preview = {"index": index, "data": base64.b64encode(data).decode(), "content_type": content_type}
-            return event_text("output", {"preview": preview})
+        case Preview():
+            return event_text("output", {"preview": preview_json(served.event)})
         case Finished():
             return event_text("completed", _shape(body, served.by, served.event).model_dump(mode="json"))
         case _:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, union_all
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, select, union_all
 
 from protos.types import Modality, Tier
 from router.jobs import JobState, first_id_at
@@ -42,7 +42,7 @@ _FIELD: Final = {"state": "status"}  # of the filter, where its name is not the 
 
 @lru_cache(maxsize=128)  # by which filters are given: as many as there can be
 def _statement(given: frozenset[str]) -> Select[Any]:  # Any: as above
-    limit = bindparam("limit")
+    limit: BindParameter[int] = bindparam("limit")
     if not given & {"model", *_FEW}:
         return select(_jobs).where(*_bounds(given)).order_by(_jobs.c.id.desc()).limit(limit)
     walks = [

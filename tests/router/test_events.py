@@ -7,8 +7,8 @@ import pytest
 from scripted import LANE, ORGANIZATION, a_job
 
 from protos.errors import NotFound
-from protos.types import OrganizationId
-from router.events import Feed, LiveOutput
+from protos.types import OrganizationId, Preview
+from router.events import TAIL, Feed, LiveOutput
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState
 from router.store.base import Ending, Lease
 from router.store.sql import SqlStore
@@ -60,7 +60,7 @@ async def live(store: SqlStore, lease: Lease, feed: Feed) -> None:
     """A job's life, with an event at each step."""
     for step in range(STEPS):
         await store.append(lease, EventKind.PROGRESS, {"progress": step / STEPS})
-        feed.publish_output(lease.job.id, {"text": f"{step} "})
+        feed.publish_text(lease.job.id, f"{step} ")
     await store.start(lease, "p", "n", "m")
     await store.finish(lease, DONE)
     feed.drop_output(lease.job.id)
@@ -216,12 +216,12 @@ async def test_output_comes_whole_whenever_one_joins_and_ends_before_the_termina
 async def test_the_first_piece_of_a_late_listener_is_all_so_far(store: SqlStore, feed: Feed) -> None:
     lease = await begin(store)
     for word in ("one ", "two "):
-        feed.publish_output(lease.job.id, {"text": word})
+        feed.publish_text(lease.job.id, word)
     follower = feed.follow_job(lease.job.id, include_output=True)
     created, piece = [await anext(follower) for _ in range(2)]
     assert isinstance(created, JobEvent)
     assert piece == LiveOutput(lease.job.id, {"text": "one two "})
-    feed.publish_output(lease.job.id, {"text": "three"})
+    feed.publish_text(lease.job.id, "three")
     assert await anext(follower) == LiveOutput(lease.job.id, {"text": "three"})
     await follower.aclose()  # type: ignore[attr-defined]  # an async generator
     assert feed.topics == 1
@@ -231,6 +231,56 @@ async def test_the_first_piece_of_a_late_listener_is_all_so_far(store: SqlStore,
 
 async def test_output_is_not_sent_to_those_who_did_not_ask(store: SqlStore, feed: Feed) -> None:
     lease = await begin(store)
-    feed.publish_output(lease.job.id, {"text": "secret"})
+    feed.publish_text(lease.job.id, "secret")
     await store.cancel(lease.job.id)
     assert all(isinstance(event, JobEvent) for event in [event async for event in feed.follow_job(lease.job.id)])
+
+
+def a_preview(index: int, data: bytes) -> Preview:
+    return Preview(index, data, "image/png")
+
+
+def shown(index: int, text: str) -> dict[str, object]:
+    return {"preview": {"index": index, "data": text, "content_type": "image/png"}}
+
+
+async def test_a_late_listener_gets_the_latest_picture_of_each(store: SqlStore, feed: Feed) -> None:
+    lease = await begin(store)
+    for index, data in ((0, b"rough"), (1, b"other"), (0, b"finer")):
+        feed.publish_preview(lease.job.id, a_preview(index, data))
+    follower = feed.follow_job(lease.job.id, include_output=True)
+    _, *pieces = [await anext(follower) for _ in range(3)]
+    assert [piece.piece for piece in pieces if isinstance(piece, LiveOutput)] == [
+        shown(0, "ZmluZXI="),
+        shown(1, "b3RoZXI="),
+    ]
+    feed.publish_preview(lease.job.id, a_preview(1, b"more"))
+    assert await anext(follower) == LiveOutput(lease.job.id, shown(1, "bW9yZQ=="))
+    await follower.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_a_follower_of_many_events_at_once_falls_back_to_the_store(store: SqlStore, feed: Feed) -> None:
+    lease = await begin(store)
+    follower = feed.follow_job(lease.job.id)
+    await anext(follower)
+    waiting = asyncio.ensure_future(anext(follower))
+    await store.get(lease.job.id)  # behind the follower's own look: it waits for its doorbell now
+    await asyncio.gather(*(store.append(lease, EventKind.PROGRESS, {"progress": 0.0}) for _ in range(TAIL + 50)))
+    await store.cancel(lease.job.id)
+    seen = [await waiting] + [event async for event in follower]
+    assert [event.seq for event in seen if isinstance(event, JobEvent)] == list(range(2, TAIL + 53))
+
+
+async def test_what_another_router_wrote_between_is_read(store: SqlStore, feed: Feed, feeds: list[Feed]) -> None:
+    lease = await begin(store)
+    follower = feed.follow_job(lease.job.id)
+    await anext(follower)
+    waiting = asyncio.ensure_future(anext(follower))
+    await store.get(lease.job.id)
+    feeds.clear()  # nobody rings for this one
+    await store.append(lease, EventKind.PROGRESS, {"progress": 0.1})
+    feeds.append(feed)
+    await store.cancel(lease.job.id)
+    seen = [await waiting] + [event async for event in follower]
+    assert seen == list(await store.events_of_job(lease.job.id, 1, 10))
+    assert len(seen) == 2
