@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from protos.errors import Conflict
 from protos.types import Modality, OrganizationId, Usage
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+from router.spending import Spent
 
 Result = TypeVar("Result")
 
@@ -137,13 +138,13 @@ class Store(Records, Protocol):
         payload["progress"]. Raises LeaseLost."""
         ...
 
-    async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
+    async def release(self, lease: Lease, not_before: float, cause: Json | None, spent: Sequence[Spent] = ()) -> None:
         """Gives the job back to the queue, to be claimed from `not_before` on, or failed at its deadline. With a cause: a job.retrying event.
         Without one: no event, and an attempt that began under this lease does not count. Nothing when the lease is
         lost."""
         ...
 
-    async def finish(self, lease: Lease, ending: Ending) -> Job | None:
+    async def finish(self, lease: Lease, ending: Ending, spent: Sequence[Spent] = ()) -> Job | None:
         """Ends the job. None, and no change, when the lease is lost or the job has ended: somebody else's end counts."""
         ...
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
+from router.spending import Spent
 from router.store.rows import Columns
 
 UNFINISHED: Final = (JobState.PENDING, JobState.STARTED)  # each has a counter of its name: how many jobs are in it
@@ -79,6 +80,7 @@ class Group:
     changed: dict[JobId, Standing] = field(default_factory=dict)
     endings: list[Columns] = field(default_factory=list)
     events: list[JobEvent] = field(default_factory=list)
+    spent: list[Spent] = field(default_factory=list)  # by attempts that ended
 
     @property
     def pending(self) -> int:

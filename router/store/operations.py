@@ -22,6 +22,7 @@ from router.jobs import (
     past_deadline,
     unknown_job,
 )
+from router.spending import Spent
 from router.store.base import Ending, Lease, LeaseLost
 from router.store.group import FRONT, Group, Standing
 from router.store.rows import Columns, encoded
@@ -174,12 +175,14 @@ class Release:
     lease: Lease
     not_before: float
     cause: Json | None
+    spent: Sequence[Spent] = ()  # by its attempts; money is gone whoever holds the lease now
 
     @property
     def job_ids(self) -> Sequence[JobId]:
         return (self.lease.job.id,)
 
     def apply(self, group: Group) -> None:
+        group.spent.extend(self.spent)
         row = _held(group, self.lease)
         if row is None:
             return
@@ -197,12 +200,14 @@ class Finish:
     lease: Lease
     ending: Ending
     columns: Columns  # of the ending, encoded by the caller
+    spent: Sequence[Spent] = ()  # as of Release
 
     @property
     def job_ids(self) -> Sequence[JobId]:
         return (self.lease.job.id,)
 
     def apply(self, group: Group) -> Job | None:
+        group.spent.extend(self.spent)
         row = _held(group, self.lease)
         if row is None:
             return None

@@ -4,6 +4,7 @@ Not about what a write does (operations.py) nor how it is written (transaction.p
 """
 
 import asyncio
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ from sqlalchemy.exc import DatabaseError
 from protos.errors import Conflict, Internal, InvalidRequest
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json, unknown_job
-from router.store import queries, tables
+from router.spending import Spent
+from router.store import assets, audit, keys, queries, secrets, tables, usage  # noqa: F401  # each table stands in create_all
 from router.store.base import Ending, JobFilter, Lease, Queue, QueuePlace
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
 from router.store.group import UNFINISHED
@@ -32,6 +34,8 @@ from router.store.writer import Writer
 _SCHEMA: Final = "schema"  # the counter that holds the number of the schema
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 class SqlStore:
@@ -83,7 +87,7 @@ class SqlStore:
         stack.callback(engines.dispose)
         try:
             with engines.writer.begin() as connection:
-                _prepare(connection, path)
+                _prepare(connection, path, self._clock())
         except DatabaseError as exc:
             raise Conflict(
                 f"{path} is not a SQLite database that can be written ({exc.orig}): move it away, or name another file"
@@ -110,16 +114,16 @@ class SqlStore:
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
         return cast(JobEvent, await self._write(Append(lease, kind, payload)))
 
-    async def release(self, lease: Lease, not_before: float, cause: Json | None) -> None:
-        await self._write(Release(lease, not_before, cause))
+    async def release(self, lease: Lease, not_before: float, cause: Json | None, spent: Sequence[Spent] = ()) -> None:
+        await self._write(Release(lease, not_before, cause, spent))
 
-    async def finish(self, lease: Lease, ending: Ending) -> Job | None:
+    async def finish(self, lease: Lease, ending: Ending, spent: Sequence[Spent] = ()) -> Job | None:
         columns = {
             "output": encoded_or_none(ending.output),
             "error": encoded_or_none(ending.error),
             "usage": usage_column(ending.usage),
         }
-        return cast(Job | None, await self._write(Finish(lease, ending, columns)))
+        return cast(Job | None, await self._write(Finish(lease, ending, columns, spent)))
 
     async def cancel(self, job_id: JobId) -> Job:
         await self._write(Cancel(job_id))
@@ -188,9 +192,9 @@ class SqlStore:
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
 
-def _prepare(connection: Connection, path: Path) -> None:
-    """Creates the tables in an empty file; checks the schema of another. Then voids the leases of a router that ended:
-    only one owns the file, and that is this one now."""
+def _prepare(connection: Connection, path: Path, now: float) -> None:
+    """Creates the tables in an empty file; checks the schema of another. Then voids the leases of a router that ended, and
+    books the paid calls that it had under way: only one owns the file, and that is this one now."""
     if not inspect(connection).has_table(tables.counters.name):
         tables.metadata.create_all(connection)
         connection.execute(insert(tables.counters), [{"name": _SCHEMA, "value": tables.SCHEMA}])
@@ -202,3 +206,5 @@ def _prepare(connection: Connection, path: Path) -> None:
         )
     jobs = tables.jobs
     connection.execute(update(jobs).where(jobs.c.due_at.is_not(None), jobs.c.lease_token.is_not(None)).values(due_at=0))
+    if lost := usage.adopt(connection, now):
+        log.warning("%d paid calls ended with the last router: each is booked at the most that it can have cost", lost)

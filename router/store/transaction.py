@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, func, insert, null, select
 
 from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
-from router.store import tables
+from router.store import tables, usage
 from router.store.base import Lease
 from router.store.dialect import execute_many
 from router.store.group import FRONT, UNFINISHED, Group, IdempotencyKey, Standing, Turns, position_counter
@@ -210,6 +210,7 @@ def _write(connection: Connection, group: Group) -> None:
     if group.events:
         execute_many(connection, INSERT_EVENT, [event_columns(event) for event in group.events])
         _write_counters(connection, group)
+    usage.write(connection, group.spent, group.now)
 
 
 def _write_counters(connection: Connection, group: Group) -> None:

@@ -1,0 +1,219 @@
+"""Budgets, what is spent of them, and what calls that run have reserved: the tables, and the one way money moves.
+
+A reservation is checked and made in one change of the writer, so calls that come together cannot take the same room
+twice. Not about what a call costs (providers/pricing.py) nor whether there is room (router/spending.py, pure).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Connection, Double, Row, Table, Text, and_, delete, insert, select, update
+
+from protos.types import Modality, ModelId, OrganizationId, ProviderId
+from router.spending import AttemptInfo, Outcome, Payer, Purse, Quote, Spent, check, day_of, month_of
+from router.store.tables import metadata
+
+_WHOLE: Final = ""  # the key_id of what counts for the organization as a whole
+
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    Column("organization_id", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("monthly_limit_micro", BigInteger),
+    Column("daily_limit_micro", BigInteger),
+    Column("updated_at", Double, nullable=False),
+)
+
+# Rows only of what is paid: local work leaves none.
+spending: Final = Table(
+    "spending",
+    metadata,
+    Column("organization_id", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("period", Text, primary_key=True),  # a UTC month or day
+    Column("spent_micro", BigInteger, nullable=False),
+    Column("reserved_micro", BigInteger, nullable=False),
+)
+
+# What a record needs when the router dies in the call: see `adopt`.
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    Column("organization_id", Text, nullable=False),
+    Column("key_id", Text),
+    Column("job_id", Text),
+    Column("provider_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("estimated_micro", BigInteger, nullable=False),
+    Column("bound_micro", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits in microdollars; None: none."""
+
+    monthly_limit_micro: int | None = None
+    daily_limit_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What an owner has spent and reserved in one period."""
+
+    period: str
+    spent_micro: int = 0
+    reserved_micro: int = 0
+
+
+# ---- limits ----
+
+
+def put(payer: Payer, budget: Budget) -> Callable[[Connection, float], None]:
+    def make(connection: Connection, now: float) -> None:
+        owner = {"organization_id": payer.organization_id, "key_id": payer.key_id or _WHOLE}
+        limits = {
+            "monthly_limit_micro": budget.monthly_limit_micro,
+            "daily_limit_micro": budget.daily_limit_micro,
+            "updated_at": now,
+        }
+        same = and_(*(budgets.c[name] == value for name, value in owner.items()))
+        if connection.execute(update(budgets).where(same).values(limits)).rowcount == 0:
+            connection.execute(insert(budgets).values(**owner, **limits))
+
+    return make
+
+
+def budget_of(connection: Connection, payer: Payer) -> Budget:
+    row = connection.execute(
+        select(budgets).where(
+            budgets.c.organization_id == payer.organization_id, budgets.c.key_id == (payer.key_id or _WHOLE)
+        )
+    ).one_or_none()
+    if row is None:
+        return Budget()
+    return Budget(monthly_limit_micro=row.monthly_limit_micro, daily_limit_micro=row.daily_limit_micro)
+
+
+def balance_of(connection: Connection, payer: Payer, period: str) -> Balance:
+    row = connection.execute(
+        select(spending).where(
+            spending.c.organization_id == payer.organization_id,
+            spending.c.key_id == (payer.key_id or _WHOLE),
+            spending.c.period == period,
+        )
+    ).one_or_none()
+    if row is None:
+        return Balance(period=period)
+    return Balance(period=period, spent_micro=row.spent_micro, reserved_micro=row.reserved_micro)
+
+
+# ---- money that moves ----
+
+
+def reserve(attempt: AttemptInfo) -> Callable[[Connection, float], None]:
+    """Books the most that the attempt can cost. Raises BudgetExceeded or BudgetReserved."""
+
+    def make(connection: Connection, now: float) -> None:
+        bound = attempt.quote.bound_micro
+        check(_purses(connection, attempt.payer, now), bound, now)
+        connection.execute(insert(reservations).values(_reservation(attempt, now)))
+        _move(connection, attempt.payer, now, spent=0, reserved=bound)
+
+    return make
+
+
+def settle(connection: Connection, spent: Spent, now: float) -> None:
+    """Frees what the attempt had reserved, and books what it has cost."""
+    attempt = spent.attempt
+    row = connection.execute(select(reservations).where(reservations.c.attempt_id == attempt.attempt_id)).one_or_none()
+    if row is None:
+        if spent.cost_micro:
+            _move(connection, attempt.payer, now, spent=spent.cost_micro, reserved=0)
+        return
+    connection.execute(delete(reservations).where(reservations.c.attempt_id == attempt.attempt_id))
+    # At the time of the reservation: a call over midnight counts for the day that had to have room for it.
+    _move(connection, attempt.payer, row.at, spent=spent.cost_micro, reserved=-row.bound_micro)
+
+
+def orphans(connection: Connection) -> Sequence[Spent]:
+    """The attempts that a dead router had under way. A vendor may have billed them, so each counts at its bound."""
+    return [
+        Spent(
+            attempt=(attempt := _attempt(row)),
+            outcome=Outcome.LOST,
+            cost_micro=attempt.quote.bound_micro,
+            is_exact=False,
+            may_have_run=True,
+        )
+        for row in connection.execute(select(reservations).order_by(reservations.c.at))
+    ]
+
+
+def _purses(connection: Connection, payer: Payer, now: float) -> list[Purse]:
+    return [purse for owner in _owners(payer) for purse in _purses_of(connection, owner, now)]
+
+
+def _purses_of(connection: Connection, owner: Payer, now: float) -> Iterator[Purse]:
+    budget = budget_of(connection, owner)
+    told = f"key {owner.key_id}" if owner.key_id else f"organization {owner.organization_id}"
+    for limit, period in ((budget.daily_limit_micro, day_of(now)), (budget.monthly_limit_micro, month_of(now))):
+        if limit is not None:
+            balance = balance_of(connection, owner, period)
+            yield Purse(
+                owner=told,
+                period=period,
+                limit_micro=limit,
+                spent_micro=balance.spent_micro,
+                reserved_micro=balance.reserved_micro,
+            )
+
+
+def _owners(payer: Payer) -> list[Payer]:
+    whole = Payer(organization_id=payer.organization_id)
+    return [whole] if payer.key_id is None else [whole, payer]
+
+
+def _move(connection: Connection, payer: Payer, moment: float, *, spent: int, reserved: int) -> None:
+    for owner in _owners(payer):
+        for period in (day_of(moment), month_of(moment)):
+            key = {"organization_id": owner.organization_id, "key_id": owner.key_id or _WHOLE, "period": period}
+            same = and_(*(spending.c[name] == value for name, value in key.items()))
+            added = {
+                "spent_micro": spending.c.spent_micro + spent,
+                "reserved_micro": spending.c.reserved_micro + reserved,
+            }
+            if connection.execute(update(spending).where(same).values(added)).rowcount == 0:
+                connection.execute(insert(spending).values(**key, spent_micro=spent, reserved_micro=reserved))
+
+
+def _reservation(attempt: AttemptInfo, now: float) -> dict[str, object]:
+    return {
+        "attempt_id": attempt.attempt_id,
+        "organization_id": attempt.payer.organization_id,
+        "key_id": attempt.payer.key_id,
+        "job_id": attempt.job_id,
+        "provider_id": attempt.provider_id,
+        "model": attempt.model,
+        "modality": attempt.modality.value,
+        "estimated_micro": attempt.quote.estimated_micro,
+        "bound_micro": attempt.quote.bound_micro,
+        "at": now,
+    }
+
+
+def _attempt(row: Row[tuple[object, ...]]) -> AttemptInfo:
+    return AttemptInfo(
+        attempt_id=row.attempt_id,
+        payer=Payer(organization_id=OrganizationId(row.organization_id), key_id=row.key_id),
+        job_id=row.job_id,
+        provider_id=ProviderId(row.provider_id),
+        model=ModelId(row.model),
+        modality=Modality(row.modality),
+        quote=Quote(estimated_micro=row.estimated_micro, bound_micro=row.bound_micro),
+    )
