@@ -1,4 +1,4 @@
-"""A node as a provider: the gRPC client of one node.
+"""A node as a provider: the gRPC client of one node, or of what serves its contract (fabric.py).
 
 Watches the node's status; a node that is silent is unavailable, and its running calls end. Not about routing among nodes.
 """
@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -52,6 +52,20 @@ _CHANNEL_OPTIONS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """What serves the contract at the other end, and how it is talked to."""
+
+    kind: str = "node"  # of its snapshot
+    called: str = "node"  # in messages
+    credentials: grpc.ChannelCredentials | None = None  # of TLS; None: without
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # of every call: its key
+    is_router: bool = False  # a task it gets has been forwarded
+
+
+NODE: Final = Peer()
+
+
 class NodeProvider:
     """One node. `on_change` is called when its health or its models change."""
 
@@ -61,27 +75,29 @@ class NodeProvider:
         target: str,
         on_change: Callable[[], None] = lambda: None,
         *,
+        peer: Peer = NODE,
         silence_s: float = SILENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id, self.target = id, target
+        self.id, self.target, self._peer = id, target, peer
+        self._name = f"{peer.called} {target}"
         self._on_change, self._silence_s, self._clock = on_change, silence_s, clock
         self._status: NodeStatus | None = None
         self._seen_at = clock()
-        self._lost = f"node {target} has not answered yet"  # why the watch is down; "" while it is up
+        self._lost = f"{self._name} has not answered yet"  # why the watch is down; "" while it is up
         self._calls: dict[Any, str] = {}  # Any: grpc.aio's call objects; those that run, and why one was cut
 
     # ---- life ----
 
     async def start(self) -> None:
-        self._channel = grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+        self._channel = _channel(self.target, self._peer.credentials)
         self._stub: Any = NodeStub(self._channel)  # type: ignore[no-untyped-call]  # generated, as is its type
         self._watching = asyncio.create_task(self._watch(), name=f"watch {self.target}")
 
     async def close(self) -> None:
         self._watching.cancel()
         await asyncio.wait({self._watching})
-        self._lose(f"the client of node {self.target} was closed")
+        self._lose(f"the client of {self._name} was closed")
         await self._channel.close(None)
 
     async def _watch(self) -> None:
@@ -91,18 +107,20 @@ class NodeProvider:
                 async for status in self._statuses():
                     self._see(status)
                     tries = 0
-                self._lose(f"node {self.target} ended its status stream")
+                self._lose(f"{self._name} ended its status stream")
             except grpc.aio.AioRpcError as error:
-                self._lose(from_rpc_error(error, f"node {self.target}").message)
+                self._lose(from_rpc_error(error, self._name).message)
             except KeyError as error:
-                self._lose(f"node {self.target} sent a status with the unknown value {error}: upgrade this router")
+                self._lose(f"{self._name} sent a status with the unknown value {error}: upgrade this router")
             except TimeoutError:
-                self._lose(f"node {self.target} has been silent for {self._silence_s:g} s: is it stopped?")
+                self._lose(f"{self._name} has been silent for {self._silence_s:g} s: is it stopped?")
             await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
             tries += 1
 
     async def _statuses(self) -> AsyncIterator[NodeStatus]:
-        call = self._stub.WatchStatus(pb.StatusRequest(interval_s=self._silence_s / _STATUSES))
+        call = self._stub.WatchStatus(
+            pb.StatusRequest(interval_s=self._silence_s / _STATUSES), metadata=self._peer.metadata
+        )
         try:
             while True:
                 async with asyncio.timeout(self._silence_s):
@@ -136,7 +154,7 @@ class NodeProvider:
     def snapshot(self) -> Snapshot:
         return Snapshot(
             id=self.id,
-            kind="node",
+            kind=self._peer.kind,
             tier=Tier.BASIC,
             offers=_offers(self._status) if self._status else (),
             health=_health(self._status, self._lost, self._clock() - self._seen_at),
@@ -149,7 +167,7 @@ class NodeProvider:
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         self._require()
         message = await self._staged(task)
-        call, reader = self._stub.Execute(message), EventReader()
+        call, reader = self._stub.Execute(message, metadata=self._peer.metadata), EventReader()
         with self._running(call):
             async for piece in call:
                 event = reader.read(piece)
@@ -158,28 +176,33 @@ class NodeProvider:
 
     async def cancel(self, task_id: TaskId) -> None:
         with suppress(NotFound), self._errors():
-            await self._stub.Cancel(pb.CancelRequest(task_id=task_id), timeout=_CALL_TIMEOUT_S)
+            await self._answer(self._stub.Cancel, pb.CancelRequest(task_id=task_id))
 
     async def estimate(self, task: Task) -> Estimate:
         self._require()
         message = await self._staged(task)
         with self._errors():
-            return estimate_from(await self._stub.Estimate(message, timeout=_CALL_TIMEOUT_S))
+            return estimate_from(await self._answer(self._stub.Estimate, message))
 
     async def load(self, model: ModelId) -> Model:
         """Returns when the model is ready, however long that takes while the node shows signs of life."""
         self._require()
-        call = self._stub.LoadModel(pb.LoadModelRequest(model=model))
+        call = self._stub.LoadModel(pb.LoadModelRequest(model=model), metadata=self._peer.metadata)
         with self._running(call):
             return model_from(await call)
 
     async def unload(self, model: ModelId) -> Model:
         self._require()
         with self._errors():
-            return model_from(await self._stub.UnloadModel(pb.UnloadModelRequest(model=model), timeout=_CALL_TIMEOUT_S))
+            return model_from(await self._answer(self._stub.UnloadModel, pb.UnloadModelRequest(model=model)))
+
+    async def _answer(self, method: Any, request: Any) -> Any:  # Any: generated stubs are untyped
+        """The reply of a call that runs nothing."""
+        return await method(request, timeout=_CALL_TIMEOUT_S, metadata=self._peer.metadata)
 
     async def _staged(self, task: Task) -> pb.Task:
         """The message of a task; a blob too large for it is uploaded first."""
+        task = replace(task, is_forwarded=task.is_forwarded or self._peer.is_router)
         request = task.request
         match request:
             case AudioRequest(audio=blob) if len(blob.data) > CHUNK_BYTES:
@@ -193,7 +216,7 @@ class NodeProvider:
         return message
 
     async def _upload(self, blob: Blob) -> str:
-        call = self._stub.Upload(_chunks(blob))
+        call = self._stub.Upload(_chunks(blob), metadata=self._peer.metadata)
         with self._running(call):
             return str((await call).blob_id)
 
@@ -222,7 +245,13 @@ class NodeProvider:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, f"node {self.target}") from error
+            raise from_rpc_error(error, self._name) from error
+
+
+def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
 
 
 def _empty(blob: Blob) -> Blob:

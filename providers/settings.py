@@ -18,7 +18,9 @@ ANTHROPIC_URL: Final = "https://api.anthropic.com"
 _OLLAMA_PORT: Final = 11434
 _RESERVED: Final = frozenset({"node", "echo", "openai", "anthropic", "ollama", "whisper", "comfyui"})  # provider ids
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
-_OURS: Final = re.compile(r"FABRIC_(COMPATIBLE|ROUTERS)(_[A-Z0-9_]+_(KEY|MODELS))?|FABRIC_PRICES")
+_OURS: Final = re.compile(
+    r"FABRIC_(COMPATIBLE|ROUTERS)(_[A-Z0-9_]+_(KEY|MODELS|CA))?|FABRIC_(PRICES|OLLAMA_PULL|COMFYUI_WORKFLOW)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class FabricRouter:
     name: str
     target: str  # host:port
     key: str = field(default="", repr=False)
+    authority: Path | None = None  # PEM of who signed its certificate; None: the usual authorities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +63,10 @@ class ProviderSettings:
     organization_keys: bool = False  # vendors are on without a key of ours too: organizations bring their own
     compatible: tuple[CompatibleServer, ...] = ()
     ollama_url: str = ""
+    ollama_pull: tuple[str, ...] = ()  # models that it is told to fetch where it lacks them
     whisper_url: str = ""
     comfyui_url: str = ""
+    comfyui_workflow: Path | None = None  # in ComfyUI's API format, with placeholders; None: the one that ships
     routers: tuple[FabricRouter, ...] = ()
     prices: Path | None = None  # a file whose models override those that ship
 
@@ -86,8 +91,10 @@ def provider_settings(environ: Mapping[str, str], nodes: tuple[str, ...] = ()) -
         anthropic_base_url=_url(environ, "ANTHROPIC_BASE_URL") or ANTHROPIC_URL,
         compatible=compatible,
         ollama_url=_url(environ, "OLLAMA_URL") or _ollama(environ.get("OLLAMA_HOST", "").strip()),
+        ollama_pull=tuple(_entries(environ.get("FABRIC_OLLAMA_PULL", ""))),
         whisper_url=_url(environ, "WHISPER_URL"),
         comfyui_url=_url(environ, "COMFYUI_URL"),
+        comfyui_workflow=Path(environ["FABRIC_COMFYUI_WORKFLOW"]) if environ.get("FABRIC_COMFYUI_WORKFLOW") else None,
         routers=routers,
         prices=Path(environ["FABRIC_PRICES"]) if environ.get("FABRIC_PRICES") else None,
     )
@@ -109,8 +116,12 @@ def _routers(environ: Mapping[str, str]) -> Iterator[FabricRouter]:
         host, _, port = target.rpartition(":")
         if not host or not port.isdecimal():
             raise InputInvalid.at("FABRIC_ROUTERS", f"has {target!r} for {name}: use host:port of its gRPC door")
+        stem = _stem("FABRIC_ROUTERS", name)
         yield FabricRouter(
-            name=name, target=target, key=environ.get(_stem("FABRIC_ROUTERS", name) + "_KEY", "").strip()
+            name=name,
+            target=target,
+            key=environ.get(f"{stem}_KEY", "").strip(),
+            authority=Path(environ[f"{stem}_CA"]) if environ.get(f"{stem}_CA") else None,
         )
 
 
@@ -161,7 +172,7 @@ def _check_suffixed(environ: Mapping[str, str]) -> None:
         list_variable = f"FABRIC_{found[1]}"
         entries = _entries(environ.get(list_variable, ""))
         stems = {_stem(list_variable, entry.partition("=")[0].strip()) for entry in entries}
-        suffixes = ("_KEY", "_MODELS") if found[1] == "COMPATIBLE" else ("_KEY",)
+        suffixes = ("_KEY", "_MODELS") if found[1] == "COMPATIBLE" else ("_KEY", "_CA")
         known = sorted(stem + suffix for stem in stems for suffix in suffixes)
         if variable not in known:
             raise InputInvalid.at(

@@ -112,3 +112,19 @@ def test_keys_do_not_show_in_the_settings_text() -> None:
         "FABRIC_ROUTERS_C_KEY": KEY,
     }
     assert KEY not in repr(RouterSettings.load(environ))
+
+
+def test_local_servers_have_what_they_need_beside_their_url() -> None:
+    environ = {
+        "OLLAMA_URL": "http://localhost:11434",
+        "FABRIC_OLLAMA_PULL": "llama3.2, nomic-embed-text",
+        "COMFYUI_URL": "http://localhost:8188",
+        "FABRIC_COMFYUI_WORKFLOW": "/etc/flux.json",
+        "FABRIC_ROUTERS": "attic=attic.lan:3002",
+        "FABRIC_ROUTERS_ATTIC_CA": "/etc/attic.pem",
+    }
+    settings = provider_settings(environ)
+    assert settings.ollama_pull == ("llama3.2", "nomic-embed-text")
+    assert settings.comfyui_workflow == Path("/etc/flux.json")
+    assert settings.routers == (FabricRouter(name="attic", target="attic.lan:3002", authority=Path("/etc/attic.pem")),)
+    assert RouterSettings.load(environ).vendors.ollama_pull == settings.ollama_pull
