@@ -52,6 +52,11 @@ class DeviceLoop:
     def send(self, message: Message) -> None:
         self._inbox.put(message)
 
+    @property
+    def would_wait(self) -> bool:
+        """A turn now would wait for a message. For who turns the loop on a clock of its own."""
+        return self._inbox.empty() and not self._can_move()
+
     def run(self) -> None:
         """Until Stop. Blocks only when there is nothing to step and nobody to seat."""
         while self.turn():
@@ -70,12 +75,15 @@ class DeviceLoop:
 
     def _admit(self) -> bool:
         """True when a lane can be stepped. Waits for a message when none can, nor seat anybody."""
-        self._read(block=not any(lane.can_move for lane in self._lanes.values()))
+        self._read(block=not self._can_move())
         for model, lane in self._lanes.items():
             if lane.fill():
                 self._shares = policy.wake(self._shares, model)
         self._flush()  # callers hear that they are seated before a long step, not after it
         return bool(self._runnable())
+
+    def _can_move(self) -> bool:
+        return any(lane.can_move for lane in self._lanes.values())
 
     def _runnable(self) -> list[ModelId]:
         return [model for model, lane in self._lanes.items() if lane.is_runnable]

@@ -68,6 +68,11 @@ def audio_request(number: int) -> TaskRequest:
     return AudioRequest(audio=small_whisper.flac(small_whisper.noise(9.0 + number, seed=number)), vad=False)
 
 
+def seconds_request(number: int) -> TaskRequest:
+    """For the fake: silence, a segment a second."""
+    return AudioRequest(audio=Blob(bytes(32_000 * (2 + number))))
+
+
 def _small_whisper(folder: Path) -> str:
     import small_whisper
 
@@ -80,6 +85,7 @@ ENGINES: Final = (
     EngineCase("diffusion", Modality.IMAGE, _tiny_pipeline, image_request, ImageRequest(prompt="", n=9)),
     EngineCase("whisper", Modality.AUDIO, _small_whisper, audio_request, AudioRequest(audio=Blob(b""))),
     EngineCase("fake", Modality.TEXT, _no_files, text_request, TextRequest(prompt="")),
+    EngineCase("fake-beside", Modality.AUDIO, _no_files, seconds_request, AudioRequest(audio=Blob(b""))),
     EngineCase("fake", Modality.EMBEDDING, _no_files, embedding_request, EmbeddingRequest(texts=())),
 )
 

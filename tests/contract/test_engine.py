@@ -52,6 +52,7 @@ def test_it_says_what_it_is(engine: Engine, engine_case: Case) -> None:
     assert engine.seats == 3
     assert engine.seated == 0
     assert engine.context_tokens >= 0
+    assert (engine.beside_threads > 0) == (engine_case.name in {"whisper", "fake-beside"})
     assert engine.held_bytes() > 0
 
 
@@ -175,13 +176,28 @@ def test_prepare_runs_on_many_threads_at_a_time(engine: Engine, engine_case: Cas
     assert found == [expected] * 80
 
 
+def test_a_step_may_run_on_any_thread(engine: Engine, engine_case: Case) -> None:
+    """The loader's thread warms up, the loop's steps, and beside it a thread of the engine's own."""
+    expected = alone(engine, engine_case, 1)
+    prepared = prepare(engine, engine_case, 1)
+    assert engine.admit(prepared)
+    events: list[tuple[TaskId, StepEvent]] = []
+    while engine.seated:
+        thread = threading.Thread(target=lambda: events.extend(engine.step(None).events))
+        thread.start()
+        thread.join(30)
+    assert is_close(results(engine, events)[prepared.task.id], expected)
+
+
 def test_a_request_of_another_modality_is_a_named_error(engine: Engine, engine_case: Case) -> None:
-    if engine_case.name == "fake":
-        pytest.skip("the fake serves every modality")
     is_image = engine.modality is Modality.IMAGE
     other = TextRequest(prompt="a cat") if is_image else ImageRequest(prompt="a cat")
+    task = Task(id=TaskId("other"), request=other)
+    if engine_case.name.startswith("fake"):  # it serves every modality
+        assert engine.prepare(task).task is task
+        return
     with pytest.raises(FabricError):
-        engine.prepare(Task(id=TaskId("other"), request=other))
+        engine.prepare(task)
 
 
 def test_warming_up_seats_nobody_and_changes_no_result(engine: Engine, engine_case: Case) -> None:

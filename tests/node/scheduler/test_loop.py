@@ -1,106 +1,15 @@
 """The device loop, turned by hand with the fake engine and a clock that only the fake device moves."""
 
 import threading
-from collections.abc import Sequence
 
 import pytest
+from turned_loop import Bench
 
 from node.engine import ModelSpec, Prepared, Step
 from node.engines.fake import FakeEngine, Faults
-from node.scheduler.loop import DeviceLoop
-from node.scheduler.messages import (
-    Attach,
-    Cancel,
-    Detach,
-    Ended,
-    Entered,
-    Gone,
-    Output,
-    Report,
-    Seated,
-    Stepped,
-    Stop,
-    Submit,
-)
-from protos.errors import FabricError, Internal, OutOfMemory
-from protos.types import Modality, ModelId, OrganizationId, Task, TaskId, TextDelta, TextRequest
-
-
-class Bench:
-    """A loop, its engines, and all that it reported."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.reports: list[Report] = []
-        self.calls = 0
-        self.loop = DeviceLoop(self._report, quantum_s=0.05, clock=lambda: self.now_s)
-        self.engines: dict[ModelId, FakeEngine] = {}
-
-    def _report(self, reports: Sequence[Report]) -> None:
-        self.calls += 1
-        self.reports.extend(reports)
-
-    def _spend(self, seconds: float) -> None:
-        self.now_s += seconds
-
-    def attach(
-        self,
-        name: str = "m",
-        *,
-        step_s: float = 0.01,
-        seats: int = 16,
-        weight: float = 1.0,
-        faults: Faults | None = None,
-    ) -> FakeEngine:
-        spec = ModelSpec(id=ModelId(name), engine="fake", modality=Modality.TEXT, seats=seats)
-        engine = FakeEngine(spec, step_s=step_s, work=self._spend, faults=faults)
-        self.engines[spec.id] = engine
-        self.loop.send(Attach(engine, weight))
-        return engine
-
-    def submit(
-        self,
-        task_id: str,
-        prompt: str = "one two three",
-        *,
-        model: str = "m",
-        priority: int = 50,
-        organization: str = "a",
-    ) -> None:
-        request = TextRequest(prompt=prompt)
-        task = Task(
-            id=TaskId(task_id), request=request, priority=priority, organization_id=OrganizationId(organization)
-        )
-        self.loop.send(Submit(ModelId(model), self.engines[ModelId(model)].prepare(task)))
-
-    def turn(self, times: int = 1) -> None:
-        for _ in range(times):
-            assert self.loop.turn()
-
-    def finish(self, *task_ids: str) -> None:
-        """Turns until these have ended."""
-        for _ in range(1000):
-            if {TaskId(task_id) for task_id in task_ids} <= set(self.outcomes):
-                return
-            self.turn()
-        raise AssertionError(f"{task_ids} did not end")
-
-    @property
-    def outcomes(self) -> dict[TaskId, Ended]:
-        return {report.task_id: report for report in self.reports if isinstance(report, Ended)}
-
-    def failed(self) -> set[TaskId]:
-        return {task_id for task_id, ended in self.outcomes.items() if isinstance(ended.outcome, FabricError)}
-
-    def text_of(self, task_id: str) -> str:
-        return "".join(
-            r.event.text
-            for r in self.reports
-            if isinstance(r, Output) and r.task_id == task_id and isinstance(r.event, TextDelta)
-        )
-
-    def seated_order(self) -> list[TaskId]:
-        return [report.task_id for report in self.reports if isinstance(report, Seated)]
+from node.scheduler.messages import Attach, Cancel, Detach, Ended, Entered, Gone, Output, Seated, Stepped, Stop
+from protos.errors import Internal, OutOfMemory
+from protos.types import Modality, ModelId, TaskId
 
 
 @pytest.fixture
