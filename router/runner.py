@@ -16,7 +16,7 @@ from typing import Final
 from protos.errors import FabricError, Internal
 from providers.registry import ProviderRegistry
 from router.attempt import Attempt, Stop, Surroundings
-from router.capacity import rooms
+from router.capacity import Place, rooms
 from router.events import Feed
 from router.jobs import Job, JobId
 from router.retries import Again, Failures, RetryPolicy, Verdict, exhausted, failed, verdict
@@ -66,6 +66,17 @@ class Runner:
     def running(self) -> int:
         """Jobs that this router runs now."""
         return len(self._attempts)
+
+    def attempt(self, job_id: JobId) -> Attempt | None:
+        """What runs of the job here now."""
+        return self._attempts.get(job_id)
+
+    def room(self, lane: str) -> int:
+        """How many jobs of the lane a claim would take now."""
+        return rooms([lane], self._providers.snapshots(), self._places()).get(lane, 0)
+
+    def _places(self) -> Counter[Place]:
+        return Counter(attempt.place for attempt in self._attempts.values() if attempt.place is not None)
 
     def start(self) -> None:
         self._running = asyncio.create_task(self.run(), name="runner")
@@ -129,8 +140,7 @@ class Runner:
         """Starts all that there is room for; the seconds until it should look again of itself."""
         queue = await self._store.queue(LANES)
         if queue.lanes:
-            running = Counter(attempt.place for attempt in self._attempts.values() if attempt.place is not None)
-            room = rooms(queue.lanes, self._providers.snapshots(), running)
+            room = rooms(queue.lanes, self._providers.snapshots(), self._places())
             # Without room too: it puts back what is due, so that the next look is not at once.
             for lease in await self._store.claim(room, self._settings.lease_s):
                 self._begin(lease, tasks)

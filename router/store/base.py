@@ -154,6 +154,10 @@ class Store(Records, Protocol):
 
     async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]: ...
 
+    async def turning_points(self, job_id: JobId) -> Sequence[JobEvent]:
+        """The events of the job without its progress, the first hundred."""
+        ...
+
     async def events_of_organization(
         self, organization_id: OrganizationId, after: int, limit: int
     ) -> Sequence[JobEvent]: ...

@@ -3,12 +3,12 @@
 Select[Any]: what a row holds is not in its type.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from protos.types import OrganizationId
-from router.jobs import JobId
+from router.jobs import EventKind, JobId
 from router.store import tables
 from router.store.base import Queue, QueuePlace
 from router.store.group import UNFINISHED, position_counter
@@ -85,6 +85,18 @@ COUNT_UNFINISHED = select(_counters).where(_counters.c.name.in_([state.value for
 
 def events_of_job(job_id: JobId, after: int, limit: int) -> Select[Any]:
     return select(_events).where(_events.c.job_id == job_id, _events.c.seq > after).order_by(_events.c.seq).limit(limit)
+
+
+def turning_points(job_id: JobId) -> Select[Any]:
+    return (
+        select(_events)
+        .where(_events.c.job_id == job_id, _events.c.kind != EventKind.PROGRESS.value)
+        .order_by(_events.c.seq)
+        .limit(TURNING_POINTS)
+    )
+
+
+TURNING_POINTS: Final = 100  # attempts are few
 
 
 def events_of_organization(organization_id: OrganizationId, after: int, limit: int) -> Select[Any]:

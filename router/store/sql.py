@@ -158,6 +158,9 @@ class SqlStore:
     async def events_of_job(self, job_id: JobId, after: int, limit: int) -> Sequence[JobEvent]:
         return [event_from(row) for row in await self._read(queries.events_of_job(job_id, after, limit))]
 
+    async def turning_points(self, job_id: JobId) -> Sequence[JobEvent]:
+        return [event_from(row) for row in await self._read(queries.turning_points(job_id))]
+
     async def events_of_organization(
         self, organization_id: OrganizationId, after: int, limit: int
     ) -> Sequence[JobEvent]:

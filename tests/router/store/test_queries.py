@@ -60,6 +60,7 @@ STATEMENTS = {
     "next due": queries.NEXT_DUE,
     "count": queries.COUNT_UNFINISHED,
     "events of a job": queries.events_of_job(A_JOB, 0, 10),
+    "turning points": queries.turning_points(A_JOB),
     "events of an organization": queries.events_of_organization(ORGANIZATION, 0, 10),
     "last position": queries.last_position(ORGANIZATION),
     "claim": transaction.NEXT_IN_LANE,
