@@ -22,6 +22,7 @@ class Code(StrEnum):
     JOB_TERMINAL = "job_terminal"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     OVERLOADED = "overloaded"
     RATE_LIMITED = "rate_limited"
@@ -52,6 +53,7 @@ HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.CANCELLED: 409,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.UNSUPPORTED_MEDIA_TYPE: 415,
+    Code.RANGE_NOT_SATISFIABLE: 416,
     Code.IDEMPOTENCY_KEY_REUSED: 422,
     Code.OVERLOADED: 429,
     Code.RATE_LIMITED: 429,
@@ -74,6 +76,7 @@ GRPC_STATUS: Final[Mapping[Code, str]] = {
     Code.INPUT_VALIDATION_FAILED: "INVALID_ARGUMENT",
     Code.PAYLOAD_TOO_LARGE: "INVALID_ARGUMENT",
     Code.UNSUPPORTED_MEDIA_TYPE: "INVALID_ARGUMENT",
+    Code.RANGE_NOT_SATISFIABLE: "OUT_OF_RANGE",
     Code.UNAUTHORIZED: "UNAUTHENTICATED",
     Code.FORBIDDEN: "PERMISSION_DENIED",
     Code.NOT_FOUND: "NOT_FOUND",
@@ -188,6 +191,12 @@ class UnsupportedMediaType(FabricError):
     """The content is of a type that the route does not read."""
 
     code = Code.UNSUPPORTED_MEDIA_TYPE
+
+
+class RangeNotSatisfiable(FabricError):
+    """The part of a file that was asked for lies outside of it."""
+
+    code = Code.RANGE_NOT_SATISFIABLE
 
 
 class IdempotencyKeyReused(FabricError):

@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from protos.errors import DeadlineExceeded, Internal
@@ -23,13 +23,17 @@ from protos.types import (
     TextDelta,
 )
 from providers.registry import ProviderRegistry
+from router.accounts import Account, Accounts
+from router.assets.attachments import Attachments
 from router.capacity import Place
 from router.events import Feed
 from router.jobs import EventKind, Job, JobState, Json, past_deadline
 from router.routing import Candidate, RoutingRequest, Skipped, order
 from router.serving import serve
+from router.spending import Spent, micro_of
+from router.store import usage
 from router.store.base import Ending, Lease, Store
-from router.tasks import output_of, task_of
+from router.tasks import task_of
 
 
 class Stop(Enum):
@@ -47,6 +51,8 @@ class Surroundings:
     store: Store
     feed: Feed
     providers: ProviderRegistry
+    accounts: Accounts
+    attachments: Attachments
     clock: Callable[[], float]
     progress_every_s: float
 
@@ -63,8 +69,9 @@ class Attempt:
         self._around = around
         self._progress_at = float("-inf")
         self._skipped: Sequence[Skipped] = ()
-        self._seated: Callable[[], None] = lambda: None  # from there on the deadline does not end it
+        self._account: Account | None = None
         self._task: asyncio.Task[object] | None = None
+        self._seated: Callable[[], None] = lambda: None  # from there on the deadline does not end it
         self.stopped: Stop | None = None
 
     def stop(self, why: Stop) -> None:
@@ -74,6 +81,10 @@ class Attempt:
             if self._task is not None:
                 self._task.cancel()
 
+    def take_spent(self) -> Sequence[Spent]:
+        """What its calls have cost and nobody has written yet: the caller does, with the outcome."""
+        return self._account.take() if self._account is not None else ()
+
     async def run(self) -> Ending:
         """How the job ended. Raises the FabricError that ended the attempt, LeaseLost when it no longer counts."""
         self._task = asyncio.current_task()
@@ -82,7 +93,7 @@ class Attempt:
             allowed_until, seated_by = self._limits(asyncio.get_running_loop().time())
             async with asyncio.timeout_at(min(allowed_until, seated_by)) as timer:
                 self._seated = lambda: timer.reschedule(allowed_until)
-                return await self._at_best_place(task)
+                return await self._at_best_place()
         except TimeoutError as exc:
             if not timer.expired():
                 raise Internal(f"a provider ran into a timeout of its own: {exc!r}") from exc
@@ -103,16 +114,28 @@ class Attempt:
             f"job {self.job.id} took longer than its timeout_s of {self.job.request.timeout_s:g}: allow it more"
         )
 
-    async def _at_best_place(self, task: Task) -> Ending:
+    async def _at_best_place(self) -> Ending:
         providers = self._around.providers
-        route = order(routing_request(self.job), providers.snapshots())
+        asked = replace(routing_request(self.job), paid_before=await self._paid_before())
+        route = order(asked, providers.snapshots())
+        self._take_place(route.candidates[0])  # also while its file is fetched: so many are in memory, and no more
+        task = task_of(self.job, await self._around.attachments.of_job(self.job))
+        if any(candidate.is_paid for candidate in route.candidates):  # now it can be said what it costs
+            route = order(replace(asked, content=task.request), providers.snapshots())
         self._skipped = route.skipped
-        async with aclosing(serve(providers, route.candidates, task, self._take_place)) as events:
+        self._account = self._around.accounts.open(task, key_id=self.job.request.key_id, job_id=self.job.id)
+        async with aclosing(serve(providers, route.candidates, task, self._account, self._take_place)) as events:
             async for served in events:
                 ending = await self._take(served.by, served.event)
                 if ending is not None:
                     return ending
         raise Internal(f"the provider of job {self.job.id} ended without a result: this is a bug")
+
+    async def _paid_before(self) -> Sequence[str]:
+        """Where an earlier attempt may have been paid. The first attempt has none before it, and asks nobody."""
+        if not self.job.attempts:
+            return ()
+        return await self._around.store.look(lambda connection: usage.may_have_run(connection, self.job.id))
 
     def _take_place(self, candidate: Candidate) -> None:
         self.place = Place(candidate.provider_id, candidate.model)
@@ -132,7 +155,8 @@ class Attempt:
             case SegmentDelta(segment):
                 feed.publish_text(self.job.id, segment.text)
             case Finished(result, usage):
-                return Ending(state=JobState.COMPLETED, output=output_of(result), usage=usage)
+                output = await self._around.attachments.output(self.job.request.organization_id, result)
+                return Ending(state=JobState.COMPLETED, output=output, usage=usage)
             case Queued(position):
                 self.position = position
             case Preview():
@@ -156,6 +180,7 @@ def routing_request(job: Job) -> RoutingRequest:
         tier=request.tier,
         privacy=request.privacy,
         deadline_at=job.deadline_at,
+        max_cost_micro=None if request.max_cost_usd is None else micro_of(request.max_cost_usd),
     )
 
 

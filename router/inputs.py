@@ -8,9 +8,19 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from protos.types import Blob
@@ -28,6 +38,58 @@ def _has_words(text: str) -> str:
         raise PydanticCustomError("empty", "is empty: there is nothing to embed, leave it out")
     return text
 
+
+# ---- where the file of an input is ----
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """In the request itself, as base64."""
+
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """In an asset of the organization."""
+
+    asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Behind a URL that the router fetches when the file is needed."""
+
+    url: str
+
+
+Source: TypeAlias = Inline | Stored | Remote
+
+
+def _inline(value: object) -> Inline | None:
+    return None if value is None else Inline(_decoded(_checked_string(value)))
+
+
+def _stored(value: object) -> Stored | None:
+    return None if value is None else Stored(_checked_string(value))
+
+
+def _remote(value: object) -> Remote | None:
+    return None if value is None else Remote(_checked_string(value))
+
+
+def _any_source(value: object) -> Source | None:
+    """No two can be mistaken for each other: base64 has neither `_` nor `:`."""
+    text = "" if value is None else _checked_string(value)
+    if text.startswith("asset_"):
+        return Stored(text)
+    return Remote(text) if text.startswith(("http://", "https://")) else _inline(value)
+
+
+InlineFile = Annotated[Inline | None, PlainValidator(_inline, json_schema_input_type=str | None)]
+StoredFile = Annotated[Stored | None, PlainValidator(_stored, json_schema_input_type=str | None)]
+RemoteFile = Annotated[Remote | None, PlainValidator(_remote, json_schema_input_type=str | None)]
+AnyFile = Annotated[Source | None, PlainValidator(_any_source, json_schema_input_type=str | None)]
 
 Words = Annotated[str, AfterValidator(_has_words)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -56,43 +118,30 @@ class TextInput(_Strict):
 
 
 class ImageInput(_Strict):
-    """What to draw; with a picture (base64) to start from it."""
+    """What to draw; with a picture to start from it."""
 
     prompt: str = Field(min_length=1)
     negative_prompt: str = ""
-    image: str | None = Field(default=None, description="base64, or a data URL")
-
-    @field_validator("image")
-    @classmethod
-    def _decodes(cls, value: str | None) -> str | None:
-        return value if value is None else _checked_base64(value)
+    image: AnyFile = Field(default=None, description="base64, a data URL, the id of an asset, or an http(s) URL")
 
 
 class AudioInput(_Strict):
-    """The sound to transcribe. This release takes it as base64."""
+    """The sound to transcribe."""
 
-    audio: str | None = Field(default=None, description="base64, or a data URL")
-    audio_url: str | None = None
-    asset_id: str | None = None
-
-    @field_validator("audio")
-    @classmethod
-    def _decodes(cls, value: str | None) -> str | None:
-        return value if value is None else _checked_base64(value)
-
-    @field_validator("audio_url", "asset_id")
-    @classmethod
-    def _is_not_here_yet(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        raise PydanticCustomError(
-            "unsupported", "is not served by this release: send the file as base64 in input.audio"
-        )
+    audio: InlineFile = Field(default=None, description="base64, or a data URL")
+    audio_url: RemoteFile = Field(default=None, description="http(s), fetched when the job is sent")
+    asset_id: StoredFile = Field(default=None, description="of an asset")
 
     @model_validator(mode="after")
     def _one_source(self) -> "AudioInput":
         _exactly_one(self, "audio", "audio_url", "asset_id")
         return self
+
+    @property
+    def source(self) -> Source:
+        found = self.audio or self.audio_url or self.asset_id
+        assert found is not None, "an AudioInput without a source was validated: this is a bug"
+        return found
 
 
 class EmbeddingInput(_Strict):
@@ -202,13 +251,20 @@ def _exactly_one(model: BaseModel, *names: str) -> None:
         )
 
 
-def _checked_base64(value: str) -> str:
+def _checked_string(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    return value
+
+
+def _decoded(value: str) -> Blob:
     try:
-        if blob_of(value).data:
-            return value
+        blob = blob_of(value)
     except (binascii.Error, ValueError) as exc:
         raise PydanticCustomError("base64", "is not base64: {why}", {"why": str(exc)}) from exc
-    raise PydanticCustomError("base64", "is empty: send the bytes of a file as base64")
+    if not blob.data:
+        raise PydanticCustomError("base64", "is empty: send the bytes of a file as base64")
+    return blob
 
 
 def blob_of(value: str) -> Blob:

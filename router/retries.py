@@ -10,7 +10,8 @@ from router.store.base import Ending
 # Raised before a node gives a seat, and yet the job's own doing as far as anyone can tell: they count, or a job whose
 # model can never be loaded would come back for ever. A node that is full, drains or cannot be reached counts nothing.
 # A vendor's key that is refused takes a person, who has those few attempts to change it.
-COUNTED: Final = frozenset({Code.LOAD_FAILED, Code.OUT_OF_MEMORY, Code.VENDOR_REFUSED})
+# What the caller's URL leads to may be there later: the one failure of an input that is tried again.
+COUNTED: Final = frozenset({Code.LOAD_FAILED, Code.OUT_OF_MEMORY, Code.VENDOR_REFUSED, Code.INPUT_VALIDATION_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,10 @@
 Not about which JSON is right (inputs.py).
 """
 
-import base64
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, TypeVar, assert_never, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeVar, assert_never, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +14,7 @@ from protos.errors import InputInvalid
 from protos.types import (
     AudioRequest,
     AudioResult,
+    Blob,
     EmbeddingRequest,
     EmbeddingResult,
     ImageRequest,
@@ -26,7 +26,6 @@ from protos.types import (
     Task,
     TaskId,
     TaskRequest,
-    TaskResult,
     TextRequest,
     TextResult,
     Usage,
@@ -38,20 +37,24 @@ from router.inputs import (
     EmbeddingParams,
     ImageInput,
     ImageParams,
+    Inline,
+    Remote,
+    Source,
+    Stored,
     TextInput,
     TextParams,
-    blob_of,
     named_errors,
 )
 from router.jobs import Job, Json
 
 
-def task_of(job: Job) -> Task:
-    """The task of a job, under the job's id: a node that runs it already joins a second call. Raises InputInvalid."""
+def task_of(job: Job, file: Blob | None = None) -> Task:
+    """The task of a job, under the job's id: a node that runs it already joins a second call. `file`: what its input
+    refers to. Raises InputInvalid."""
     request = job.request
     return Task(
         id=TaskId(job.id),
-        request=request_of(request.modality, request.input, request.params),
+        request=request_of(request.modality, request.input, request.params, file),
         model=ModelId(request.model) if request.model else None,
         organization_id=request.organization_id,
         priority=request.priority,
@@ -59,15 +62,17 @@ def task_of(job: Job) -> Task:
     )
 
 
-def request_of(modality: Modality, input: Json, params: Json) -> TaskRequest:  # noqa: A002  # the wire's name
-    """What wire.md's table makes of it. Raises InputInvalid that names every wrong field: "params.temperature"."""
+def request_of(modality: Modality, input: Json, params: Json, file: Blob | None = None) -> TaskRequest:  # noqa: A002  # the wire's name
+    """What wire.md's table makes of it. `file`: what the input refers to; without it, what an asset or a URL would hold
+    is left empty, which is enough to check the rest. Raises InputInvalid that names every wrong field:
+    "params.temperature"."""
     match modality:
         case Modality.TEXT:
             return _text(*_checked(TextInput, input, TextParams, params))
         case Modality.IMAGE:
-            return _image(*_checked(ImageInput, input, ImageParams, params))
+            return _image(*_checked(ImageInput, input, ImageParams, params), file)
         case Modality.AUDIO:
-            return _audio(*_checked(AudioInput, input, AudioParams, params))
+            return _audio(*_checked(AudioInput, input, AudioParams, params), file)
         case Modality.EMBEDDING:
             return _embedding(*_checked(EmbeddingInput, input, EmbeddingParams, params))
         case _:
@@ -101,13 +106,17 @@ def _text(given: TextInput, params: TextParams) -> TextRequest:
     return TextRequest(prompt=given.prompt, messages=messages, **_set(params))
 
 
-def _image(given: ImageInput, params: ImageParams) -> ImageRequest:
-    image = None if given.image is None else blob_of(given.image)
+def _image(given: ImageInput, params: ImageParams, file: Blob | None) -> ImageRequest:
+    image = None if given.image is None else _blob(given.image, file)
     return ImageRequest(prompt=given.prompt, negative_prompt=given.negative_prompt, image=image, **_set(params))
 
 
-def _audio(given: AudioInput, params: AudioParams) -> AudioRequest:
-    return AudioRequest(audio=blob_of(given.audio or ""), **_set(params))
+def _audio(given: AudioInput, params: AudioParams, file: Blob | None) -> AudioRequest:
+    return AudioRequest(audio=_blob(given.source, file), **_set(params))
+
+
+def _blob(source: Source, file: Blob | None) -> Blob:
+    return file or (source.blob if isinstance(source, Inline) else Blob(b""))
 
 
 def _embedding(given: EmbeddingInput, params: EmbeddingParams) -> EmbeddingRequest:
@@ -119,11 +128,64 @@ def _set(params: BaseModel) -> dict[str, Any]:  # Any: the fields differ in type
     return {name: value for name, value in params if value is not None}
 
 
+# ---- the file of an input ----
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Where the file of an input is, and which field says so."""
+
+    source: Source
+    path: str
+
+
+def attached(modality: Modality, input: Json) -> Attached | None:  # noqa: A002  # the wire's name
+    """None when the input has no file. Raises InputInvalid."""
+    match modality:
+        case Modality.IMAGE:
+            picture, _ = _checked(ImageInput, input, ImageParams, {})
+            return None if picture.image is None else Attached(picture.image, "input.image")
+        case Modality.AUDIO:
+            sound, _ = _checked(AudioInput, input, AudioParams, {})
+            return Attached(sound.source, f"input.{_AUDIO_FIELD[type(sound.source)]}")
+        case Modality.TEXT | Modality.EMBEDDING:
+            return None
+        case _:
+            assert_never(modality)
+
+
+_AUDIO_FIELD: Final[Mapping[type, str]] = {Inline: "audio", Remote: "audio_url", Stored: "asset_id"}
+
+
+def referring(modality: Modality, input: Json, asset_id: str) -> Json:  # noqa: A002  # the wire's name
+    """The same input with an asset in the place of its file."""
+    if modality is Modality.IMAGE:
+        return input | {"image": asset_id}
+    return {name: value for name, value in input.items() if name not in _AUDIO_FIELD.values()} | {"asset_id": asset_id}
+
+
 # ---- results to JSON ----
 
 
-def output_of(result: TaskResult) -> Json:
-    """A job's `output`, as wire.md has it. Pictures are inline, as base64."""
+def image_output(result: ImageResult, assets: Sequence[tuple[str, str]]) -> Json:
+    """A job's `output` of pictures. assets: the id and a URL of each, in their order."""
+    return {
+        "images": [
+            {
+                "asset_id": asset_id,
+                "url": url,
+                "content_type": image.content_type,
+                "width": image.width,
+                "height": image.height,
+                "seed": image.seed,
+            }
+            for image, (asset_id, url) in zip(result.images, assets, strict=True)
+        ]
+    }
+
+
+def output_of(result: TextResult | AudioResult | EmbeddingResult) -> Json:
+    """A job's `output`, as wire.md has it, where no file is in it."""
     match result:
         case TextResult(text, finish_reason):
             return {"text": text, "finish_reason": finish_reason}
@@ -135,19 +197,6 @@ def output_of(result: TaskResult) -> Json:
                 "language": language,
                 "duration_s": duration_s,
                 "segments": [segment_json(segment) for segment in segments],
-            }
-        case ImageResult(images):
-            return {
-                "images": [
-                    {
-                        "data": base64.b64encode(image.data).decode(),
-                        "content_type": image.content_type,
-                        "width": image.width,
-                        "height": image.height,
-                        "seed": image.seed,
-                    }
-                    for image in images
-                ]
             }
         case _:
             assert_never(result)

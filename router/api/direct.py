@@ -5,7 +5,8 @@ What is wrong with the request is the answer itself: 400, 404 or 503, no job tha
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import assert_never
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from router.jobs import Json
 from router.outputs import preview_json
 from router.routing import Candidate, order
 from router.serving import Served, serve
-from router.tasks import output_of, segment_json, usage_json
+from router.tasks import segment_json, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
 
@@ -36,8 +37,8 @@ class ExecuteShape(BaseModel):
 @routes.post("/execute", response_model=Success[ExecuteShape], dependencies=[JSON_BODY])
 async def execute(request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization) -> Response:
     """Answers with the result. Closing the connection cancels it."""
-    served = _served(parts, body, organization_id)
-    return success(request, await while_connected(request, _result(body, served)))
+    call = _Call(parts, body, organization_id)
+    return success(request, await while_connected(request, call.result()))
 
 
 @routes.post("/execute/stream", dependencies=[JSON_BODY], responses=DOCUMENTED, response_class=Response)
@@ -46,61 +47,72 @@ async def execute_stream(
 ) -> Response:
     """The same as events: started, output (text to append, or a segment), progress, then completed, with the result,
     or failed, with the error. Closing the connection cancels it."""
-    served = _served(parts, body, organization_id)
-    first = await while_connected(request, _first(served))  # what refuses it does so before: a status, not an event
-    return EventStream(_stream(body, first, served), parts.closing)
+    call = _Call(parts, body, organization_id)
+    # What refuses it does so before: a status, not an event.
+    first, rest = await while_connected(request, call.begin())
+    return EventStream(call.texts(first, rest), parts.closing)
 
 
-# ---- running it ----
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One such request, on its way."""
+
+    parts: Parts
+    body: DirectBody
+    organization_id: OrganizationId
+
+    async def begin(self) -> tuple[Served, AsyncGenerator[Served, None]]:
+        """The first event and the rest. Raises what refuses the request."""
+        served = await self._served()
+        return await anext(served), served
+
+    async def result(self) -> ExecuteShape:
+        async with aclosing(await self._served()) as events:
+            async for each in events:
+                if isinstance(each.event, Finished):
+                    return await self._shape(each.by, each.event)
+        raise Internal("a provider ended without a result: this is a bug")
+
+    async def texts(self, first: Served, rest: AsyncGenerator[Served, None]) -> AsyncGenerator[bytes, None]:
+        """Its events, as they are sent."""
+        yield await self._text(first)
+        async with aclosing(rest) as events:
+            try:
+                async for served in events:
+                    yield await self._text(served)
+            except FabricError as error:
+                yield event_text("failed", {"code": error.code, "message": error.message, "details": error.details})
+
+    async def _served(self) -> AsyncGenerator[Served, None]:
+        """Raises what refuses the request before any place is asked."""
+        providers = self.parts.providers
+        candidates = order(self.body.routing(), providers.snapshots()).candidates
+        return serve(providers, candidates, await self.body.task(self.parts, self.organization_id))
+
+    async def _text(self, served: Served) -> bytes:
+        if isinstance(served.event, Finished):
+            return event_text("completed", (await self._shape(served.by, served.event)).model_dump(mode="json"))
+        return _event_text(self.body, served.by, served.event)
+
+    async def _shape(self, by: Candidate, finished: Finished) -> ExecuteShape:
+        return ExecuteShape(
+            provider_id=by.provider_id,
+            model=by.model,
+            modality=self.body.modality,
+            output=await self.parts.attachments.output(self.organization_id, finished.result),
+            usage=usage_json(finished.usage),
+        )
 
 
-def _served(parts: Parts, body: DirectBody, organization_id: OrganizationId) -> AsyncGenerator[Served, None]:
-    """Raises what refuses the request before any place is asked."""
-    task = body.task(parts.settings, organization_id)
-    return serve(parts.providers, order(body.routing(), parts.providers.snapshots()).candidates, task)
+_Meanwhile: TypeAlias = Queued | Started | Progress | TextDelta | SegmentDelta | Preview
 
 
-async def _first(events: AsyncGenerator[Served, None]) -> Served:
-    return await anext(events)
-
-
-async def _result(body: DirectBody, served: AsyncGenerator[Served, None]) -> ExecuteShape:
-    async with aclosing(served) as events:
-        async for each in events:
-            if isinstance(each.event, Finished):
-                return _shape(body, each.by, each.event)
-    raise Internal("a provider ended without a result: this is a bug")
-
-
-def _shape(body: DirectBody, by: Candidate, finished: Finished) -> ExecuteShape:
-    return ExecuteShape(
-        provider_id=by.provider_id,
-        model=by.model,
-        modality=body.modality,
-        output=output_of(finished.result),
-        usage=usage_json(finished.usage),
-    )
-
-
-# ---- its events as text ----
-
-
-async def _stream(body: DirectBody, first: Served, rest: AsyncGenerator[Served, None]) -> AsyncGenerator[bytes, None]:
-    yield _event_text(body, first)
-    async with aclosing(rest) as events:
-        try:
-            async for served in events:
-                yield _event_text(body, served)
-        except FabricError as error:
-            yield event_text("failed", {"code": error.code, "message": error.message, "details": error.details})
-
-
-def _event_text(body: DirectBody, served: Served) -> bytes:
-    match served.event:
+def _event_text(body: DirectBody, by: Candidate, event: _Meanwhile) -> bytes:
+    match event:
         case Queued():
             return HEARTBEAT
         case Started():
-            shown = {"provider_id": served.by.provider_id, "model": served.by.model, "modality": body.modality}
+            shown = {"provider_id": by.provider_id, "model": by.model, "modality": body.modality}
             return event_text("started", shown)
         case Progress(fraction, step, steps):
             return event_text("progress", {"progress": fraction, "step": step, "steps": steps})
@@ -109,8 +121,6 @@ def _event_text(body: DirectBody, served: Served) -> bytes:
         case SegmentDelta(segment):
             return event_text("output", {"segment": segment_json(segment)})
         case Preview():
-            return event_text("output", {"preview": preview_json(served.event)})
-        case Finished():
-            return event_text("completed", _shape(body, served.by, served.event).model_dump(mode="json"))
+            return event_text("output", {"preview": preview_json(event)})
         case _:
-            assert_never(served.event)
+            assert_never(event)

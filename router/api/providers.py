@@ -9,17 +9,18 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
+from protos.errors import InputInvalid
 from protos.types import Estimate, Modality, ModelId, OrganizationId, Task, TaskId, Tier
 from providers.base import Snapshot
-from router.api.context import JSON_BODY, WithOrganization, WithParts
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
 from router.api.envelope import Success, success
 from router.api.job_shapes import LOCAL_COST, Input, Name, Params
 from router.api.nodes import HealthShape
 from router.api.placement import checked_request
+from router.inputs import Remote
 from router.jobs import Json
 from router.routing import RoutingRequest, order
-from router.settings import RouterSettings
-from router.tasks import usage_json
+from router.tasks import attached, request_of, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
 
@@ -38,14 +39,16 @@ class DirectBody(BaseModel):
     model: Name | None = None
     tier: Tier | None = None
 
-    def task(self, settings: RouterSettings, organization_id: OrganizationId) -> Task:
-        """Raises InputInvalid."""
+    async def task(self, parts: Parts, organization_id: OrganizationId) -> Task:
+        """With the file that its input refers to. Raises InputInvalid, and what can be wrong with that file."""
+        request = checked_request(self.modality, self.input, self.params, parts.settings)
+        file = await parts.attachments.of_input(organization_id, self.modality, self.input)
         return Task(
             id=TaskId(f"task_{ULID()}"),
-            request=checked_request(self.modality, self.input, self.params, settings),
+            request=request if file is None else request_of(self.modality, self.input, self.params, file),
             model=ModelId(self.model) if self.model else None,
             organization_id=organization_id,
-            timeout_s=settings.execute_timeout_s,
+            timeout_s=parts.settings.execute_timeout_s,
         )
 
     def routing(self) -> RoutingRequest:
@@ -115,11 +118,19 @@ async def list_providers(request: Request, parts: WithParts) -> Response:
 @routes.post("/estimate", response_model=Success[EstimateShape], dependencies=[JSON_BODY])
 async def estimate(request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization) -> Response:
     """What it would cost and when it would end, at the place where it would go now. A local model costs 0. No key."""
-    task = body.task(parts.settings, organization_id)
+    check_no_url(body.modality, body.input)
+    task = await body.task(parts, organization_id)
     best = order(body.routing(), parts.providers.snapshots()).candidates[0]
     provider = parts.providers.get(best.provider_id)
     found = await provider.estimate(replace(task, model=best.model))
     return success(request, _estimate_shape(body.modality, provider.snapshot(), found))
+
+
+def check_no_url(modality: Modality, input: Json) -> None:  # noqa: A002  # the wire's name
+    """An estimate needs no key, so nobody may make the router fetch files by it. Raises InputInvalid."""
+    found = attached(modality, input)
+    if found is not None and isinstance(found.source, Remote):
+        raise InputInvalid.at(found.path, "is not fetched for an estimate: upload the file and give its asset_id")
 
 
 def _estimate_shape(modality: Modality, snapshot: Snapshot, found: Estimate) -> EstimateShape:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from attached import assets_in, attachments_of
 from scripted import MODEL, ORGANIZATION, STARTED, ManualClock, Scripted, a_job, said
 
 from protos.errors import (
@@ -72,7 +73,7 @@ class Rig:
 
 
 @pytest.fixture
-async def build() -> AsyncIterator[Callable[..., Rig]]:
+async def build(tmp_path: Path) -> AsyncIterator[Callable[..., Rig]]:
     """Makes the rig around a place; the runner runs."""
     stores: list[SqlStore] = []
     runners: list[Runner] = []
@@ -89,7 +90,9 @@ async def build() -> AsyncIterator[Callable[..., Rig]]:
         feeds.append(Feed(store))
         await store.open()
         stores.append(store)
-        runner = Runner(store, feeds[-1], ProviderRegistry([place, *others]), settings, clock, jitter=lambda: 1.0)
+        attachments = attachments_of(assets_in(tmp_path, store, clock), clock)
+        places = ProviderRegistry([place, *others])
+        runner = Runner(store, feeds[-1], places, settings, clock, attachments=attachments, jitter=lambda: 1.0)
         runners.append(runner)
         runner.start()
         return Rig(store, feeds[-1], runner, place, clock)

@@ -25,7 +25,18 @@ from protos.types import (
     Usage,
     Word,
 )
-from router.tasks import output_of, request_of, task_of, usage_from, usage_json
+from router.inputs import Inline, Remote, Stored
+from router.tasks import (
+    Attached,
+    attached,
+    image_output,
+    output_of,
+    referring,
+    request_of,
+    task_of,
+    usage_from,
+    usage_json,
+)
 
 TEXT, IMAGE, AUDIO, EMBEDDING = Modality.TEXT, Modality.IMAGE, Modality.AUDIO, Modality.EMBEDDING
 WAV = base64.b64encode(b"RIFF....").decode()
@@ -120,13 +131,10 @@ BAD: list[tuple[Modality, Json, Json, dict[str, str]]] = [
     (IMAGE, {"prompt": "a", "image": "not base64!"}, {}, {"input.image": "is not base64"}),
     (AUDIO, {}, {}, {"input": "needs exactly one of audio, audio_url, asset_id, it has none"}),
     (AUDIO, {"audio": ""}, {}, {"input.audio": "is empty"}),
-    (
-        AUDIO,
-        {"audio_url": "https://example.org/a.wav"},
-        {},
-        {"input.audio_url": "send the file as base64 in input.audio"},
-    ),
-    (AUDIO, {"asset_id": "asset_1"}, {}, {"input.asset_id": "send the file as base64 in input.audio"}),
+    (AUDIO, {"audio": WAV, "asset_id": "asset_1"}, {}, {"input": "both of audio and asset_id"}),
+    (AUDIO, {"audio": 5}, {}, {"input.audio": "valid string, got 5"}),
+    (AUDIO, {"audio": "asset_01ARZ3NDEKTSV4RRFFQ69G5FAV"}, {}, {"input.audio": "is not base64"}),
+    (IMAGE, {"prompt": "a", "image": ["x"]}, {}, {"input.image": "valid string"}),
     (AUDIO, {"audio": WAV}, {"language": "English"}, {"params.language": "got 'English'"}),
     (AUDIO, {"audio": WAV}, {"task": "sing"}, {"params.task": "'translate', got 'sing'"}),
     (EMBEDDING, {}, {}, {"input": "needs exactly one of text, texts, input, it has none"}),
@@ -191,9 +199,56 @@ def test_results_become_the_output_of_the_wire() -> None:
             {"start": 1.0, "end": 2.0, "text": "b"},
         ],
     }
-    assert output_of(ImageResult((GeneratedImage(b"png", "image/png", 8, 16, 3),))) == {
-        "images": [{"data": "cG5n", "content_type": "image/png", "width": 8, "height": 16, "seed": 3}]
+
+
+def test_pictures_are_shown_as_the_assets_they_became() -> None:
+    result = ImageResult((GeneratedImage(b"png", "image/png", 8, 16, 3), GeneratedImage(b"gnp", "image/png", 8, 16, 4)))
+    shown = {"content_type": "image/png", "width": 8, "height": 16}
+    assert image_output(result, [("asset_1", "/1"), ("asset_2", "/2")]) == {
+        "images": [
+            {"asset_id": "asset_1", "url": "/1", **shown, "seed": 3},
+            {"asset_id": "asset_2", "url": "/2", **shown, "seed": 4},
+        ]
     }
+
+
+INLINE = Inline(Blob(b"RIFF...."))
+SOURCES: list[tuple[Modality, Json, Attached | None]] = [
+    (TEXT, {"prompt": "hi"}, None),
+    (EMBEDDING, {"text": "hi"}, None),
+    (IMAGE, {"prompt": "a"}, None),
+    (IMAGE, {"prompt": "a", "image": None}, None),
+    (IMAGE, {"prompt": "a", "image": WAV}, Attached(INLINE, "input.image")),
+    (IMAGE, {"prompt": "a", "image": "asset_1"}, Attached(Stored("asset_1"), "input.image")),
+    (IMAGE, {"prompt": "a", "image": "https://x.org/a.png"}, Attached(Remote("https://x.org/a.png"), "input.image")),
+    (AUDIO, {"audio": WAV}, Attached(INLINE, "input.audio")),
+    (AUDIO, {"asset_id": "asset_1", "audio": None}, Attached(Stored("asset_1"), "input.asset_id")),
+    (AUDIO, {"audio_url": "http://x.org/a"}, Attached(Remote("http://x.org/a"), "input.audio_url")),
+]
+
+
+@pytest.mark.parametrize(("modality", "input", "found"), SOURCES)
+def test_the_file_of_an_input_is_found_in_each_of_its_forms(
+    modality: Modality,
+    input: Json,  # noqa: A002
+    found: Attached | None,
+) -> None:
+    assert attached(modality, input) == found
+
+
+def test_an_input_keeps_all_but_its_file_when_it_refers_to_an_asset() -> None:
+    assert referring(AUDIO, {"audio": WAV}, "asset_1") == {"asset_id": "asset_1"}
+    picture = {"prompt": "a", "negative_prompt": "b", "image": WAV}
+    assert referring(IMAGE, picture, "asset_1") == {"prompt": "a", "negative_prompt": "b", "image": "asset_1"}
+    assert picture["image"] == WAV
+
+
+def test_what_an_input_refers_to_goes_into_the_task() -> None:
+    file = Blob(b"RIFF", "audio/wav")
+    assert request_of(AUDIO, {"asset_id": "asset_1"}, {}, file) == AudioRequest(audio=file)
+    assert request_of(IMAGE, {"prompt": "a", "image": "https://x.org/a"}, {}, file) == ImageRequest(
+        prompt="a", image=file
+    )
 
 
 def test_usage_survives_json() -> None:

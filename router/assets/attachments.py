@@ -1,0 +1,112 @@
+"""Files in and out of requests: base64 that comes with a job becomes an asset, a reference becomes bytes when the job is
+sent, and a picture that a model made becomes an asset with a URL.
+
+Not about what an input may hold (router/inputs.py).
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from protos.errors import NotFound
+from protos.types import Blob, GeneratedImage, ImageResult, Modality, OrganizationId, TaskResult
+from router.assets.asset import Asset
+from router.assets.content import content_type_of
+from router.assets.library import Assets, Claims
+from router.assets.links import Links
+from router.inputs import Inline, Remote, Stored
+from router.jobs import Job, JobRequest, Json
+from router.outbound import Outbound
+from router.tasks import attached, image_output, output_of, referring
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Of a file behind a URL in an input."""
+
+    limit_bytes: int
+    timeout_s: float
+
+
+class Attachments:
+    """Lives on one event loop; has nothing to open or close of its own."""
+
+    def __init__(self, assets: Assets, links: Links, outbound: Outbound, limits: FetchLimits) -> None:
+        self._assets, self._links, self._outbound, self._limits = assets, links, outbound, limits
+
+    # ---- of a durable job ----
+
+    async def keep(self, asked: JobRequest) -> tuple[JobRequest, Asset | None]:
+        """The request with references alone, and the asset that was made for it. The request is checked already.
+        Raises NotFound for an asset that is not the organization's, QuotaExceeded, TargetRefused."""
+        if asked.modality is Modality.IMAGE:  # pictures will come
+            await self._assets.check_room(asked.organization_id)
+        found = attached(asked.modality, asked.input)
+        if found is None:
+            return asked, None
+        match found.source:
+            case Stored(asset_id):
+                await self._find(asked.organization_id, asset_id, found.path)
+            case Remote(url):
+                self._outbound.check(url, found.path)
+            case Inline(blob):
+                asset = await self._assets.attach(asked.organization_id, blob.data, _claims(blob))
+                return replace(asked, input=referring(asked.modality, asked.input, asset.id)), asset
+            case _:
+                assert_never(found.source)
+        return asked, None
+
+    async def drop(self, asset: Asset) -> None:
+        """Undoes `keep`: no job came of it."""
+        with suppress(NotFound):  # somebody was faster
+            await self._assets.remove(asset.organization_id, asset.id)
+
+    async def of_job(self, job: Job) -> Blob | None:
+        """The bytes of the file of a job, now that it is sent. Raises as `of_input`."""
+        return await self.of_input(job.request.organization_id, job.request.modality, job.request.input)
+
+    async def of_input(self, organization_id: OrganizationId, modality: Modality, input: Json) -> Blob | None:  # noqa: A002  # the wire's name
+        """The bytes of the file of an input, None when it has none. Raises NotFound, TargetRefused, TargetFailed,
+        PayloadTooLarge."""
+        found = attached(modality, input)
+        if found is None:
+            return None
+        match found.source:
+            case Inline(blob):
+                return blob
+            case Stored(asset_id):
+                asset = await self._find(organization_id, asset_id, found.path)
+                return Blob(await self._assets.read(asset), asset.content_type)
+            case Remote(url):
+                return await self._fetched(url, found.path)
+            case _:
+                assert_never(found.source)
+
+    async def _find(self, organization_id: OrganizationId, asset_id: str, path: str) -> Asset:
+        try:
+            return await self._assets.get(organization_id, asset_id)
+        except NotFound as exc:
+            raise NotFound(f"{path}: {exc.message}") from exc
+
+    async def _fetched(self, url: str, path: str) -> Blob:
+        fetched = await self._outbound.fetch(
+            url, limit_bytes=self._limits.limit_bytes, timeout_s=self._limits.timeout_s, field=path
+        )
+        return Blob(fetched.data, content_type_of(None, fetched.content_type, fetched.data, None))
+
+    # ---- out ----
+
+    async def output(self, organization_id: OrganizationId, result: TaskResult) -> Json:
+        """What a job or a direct call shows of its result. Pictures are kept as assets."""
+        if not isinstance(result, ImageResult):
+            return output_of(result)
+        assets = await asyncio.gather(*(self._kept(organization_id, image) for image in result.images))
+        return image_output(result, [(asset.id, self._links.lasting(asset)) for asset in assets])
+
+    async def _kept(self, organization_id: OrganizationId, image: GeneratedImage) -> Asset:
+        return await self._assets.produce(organization_id, image.data, Claims(content_type=image.content_type))
+
+
+def _claims(blob: Blob) -> Claims:
+    return Claims(header=blob.content_type)
