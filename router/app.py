@@ -17,12 +17,20 @@ from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
 from providers.registry import ProviderRegistry, configured
+from router.api import assets as asset_routes
 from router.api import direct, documentation, envelope, events, jobs, nodes, providers, secrets, system
+from router.api.access import Access
 from router.api.context import Parts
 from router.api.gate import Gate
 from router.api.metrics import Metrics
+from router.assets.attachments import Attachments, FetchLimits
+from router.assets.files import Files
+from router.assets.library import AssetLimits, Assets
+from router.assets.links import Links, key_of
 from router.events import Feed
 from router.jobs import JobEvent
+from router.keyring import Keyring
+from router.limits import RateLimits
 from router.outbound import Outbound
 from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
@@ -44,11 +52,11 @@ Every answer is `{data, meta}`, every error `{error: {code, message, details?}, 
 
 def build_app(settings: RouterSettings) -> FastAPI:
     """The router's HTTP application. Its lifespan makes and closes the parts."""
-    metrics = Metrics()
+    metrics, keyring, limits = Metrics(), Keyring(settings, time.time), RateLimits(time.monotonic)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        async with running(settings, metrics) as parts:
+        async with running(settings, metrics, keyring) as parts:
             app.state.parts = parts
             yield
 
@@ -62,16 +70,27 @@ def build_app(settings: RouterSettings) -> FastAPI:
         redirect_slashes=False,  # an unknown path is an error in the envelope
         responses=envelope.ERRORS,
     )
-    for routes in (jobs.routes, events.routes, providers.routes, direct.routes, nodes.routes, secrets.routes, system.routes):
+    routers = (
+        jobs.routes,
+        events.routes,
+        providers.routes,
+        direct.routes,
+        nodes.routes,
+        secrets.routes,
+        system.routes,
+        asset_routes.routes,
+    )
+    Access().check(routers)
+    for routes in routers:
         app.include_router(routes)
     documentation.install(app)
     envelope.install(app)
-    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    app.add_middleware(Gate, settings=settings, metrics=metrics, keyring=keyring, limits=limits)
     return app
 
 
 @asynccontextmanager
-async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[Parts, None]:
+async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) -> AsyncGenerator[Parts, None]:
     """The parts of one router, started. Raises FabricError when one cannot start."""
 
     def on_commit(stored: Sequence[JobEvent]) -> None:
@@ -87,11 +106,19 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
     outbound = Outbound(Allowed.of(settings.allow_private_targets))
     feed = Feed(store, settings.heartbeat_s)
     registry = ProviderRegistry(configured(settings.providers, wake))
-    runner = Runner(store, feed, registry, _runner_settings(settings), time.time)
+    links = Links(key_of(settings.data_dir), settings.public_base, time.time)
+    files = Files(settings.assets_place, settings.data_dir / "arriving")
+    assets = Assets(store, files, _asset_limits(settings), time.time)
+    attachments = Attachments(assets, links, outbound, FetchLimits(settings.fetch_bytes, settings.fetch_timeout_s))
+    runner = Runner(store, feed, registry, _runner_settings(settings), time.time, attachments=attachments)
     async with AsyncExitStack() as stack:
         await store.open()
         stack.push_async_callback(store.close)
+        await keyring.open(store)
+        stack.push_async_callback(keyring.close)
         stack.push_async_callback(outbound.close)
+        await assets.open()
+        stack.push_async_callback(assets.close)
         await vendor_keys.open()
         await registry.start()
         stack.push_async_callback(registry.close)
@@ -104,9 +131,13 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
             providers=registry,
             runner=runner,
             metrics=metrics,
+            keyring=keyring,
             vault=vault,
             secrets=vendor_keys,
             outbound=outbound,
+            assets=assets,
+            links=links,
+            attachments=attachments,
             closing=asyncio.Event(),
             started_at=time.monotonic(),
         )
@@ -114,6 +145,15 @@ async def running(settings: RouterSettings, metrics: Metrics) -> AsyncGenerator[
 
 def _runner_settings(settings: RouterSettings) -> RunnerSettings:
     return RunnerSettings(lease_s=settings.lease_s, retries=RetryPolicy(max_attempts=settings.max_attempts))
+
+
+def _asset_limits(settings: RouterSettings) -> AssetLimits:
+    return AssetLimits(
+        file_bytes=settings.asset_bytes,
+        quota_bytes=settings.asset_quota_bytes,
+        retention_s=settings.asset_retention_s,
+        upload_retention_s=settings.upload_retention_s,
+    )
 
 
 class Server(uvicorn.Server):

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import math
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ _NODE_PREFIX: Final = "FABRIC_NODE_"  # node/settings.py reads these
 class RouterSettings:
     """Each field but `vendors` is FABRIC_ and its name in capitals. Lists are separated by commas."""
 
-    host: str = "127.0.0.1"  # any other than loopback needs api_keys
+    host: str = "127.0.0.1"  # any other than loopback needs a key: one of these, or an administrator's in the store
     port: int = 3001  # the official client's default
     grpc_host: str = "127.0.0.1"  # any other than loopback needs api_keys, a certificate and its key
     grpc_port: int = 3002
@@ -32,7 +32,7 @@ class RouterSettings:
     grpc_private_key: Path | None = None  # PEM
     nodes: tuple[str, ...] = ("127.0.0.1:3100",)  # gRPC addresses
     data_dir: Path = Path("data")  # the database lies here
-    api_keys: tuple[str, ...] = field(default=(), repr=False)  # when set, every /v1 route wants one of them
+    api_keys: tuple[str, ...] = field(default=(), repr=False)  # the administrator's: of all organizations, unlimited
     secret_key: tuple[str, ...] = field(default=(), repr=False)  # seals secrets, newest first; none: a file in data_dir
 
     body_bytes: int = 32 * 1024 * 1024  # of a request; a minute of 16-bit speech in base64 is under 8 MiB
@@ -41,6 +41,18 @@ class RouterSettings:
     waiting_limit: int = (
         10_000  # jobs; one more is refused with OVERLOADED. A row is small: minutes of backlog, not hours
     )
+
+    assets_url: str = ""  # where files are kept: a folder, or s3://bucket/path, of this router alone; "": in data_dir
+    public_url: str = ""  # how clients reach this router, for the URLs it gives out; "": of host and port
+    asset_bytes: int = 1 << 30  # of one file; five hours of 16-bit speech at 16 kHz are 576 MB
+    asset_quota_bytes: int = 20 << 30  # of all files of one organization
+    asset_retention_s: float = 7 * 24 * 3600.0  # of files that came with a job or out of one; 0: until deleted
+    upload_retention_s: float = 0.0  # of files uploaded to /v1/assets; 0: until deleted
+    fetch_bytes: int = 256 << 20  # of a file behind a URL in a job's input
+    fetch_timeout_s: float = 60.0  # to get it
+
+    key_rate_per_s: float = 500.0  # requests of one stored key, unless it has a rate of its own
+    key_jobs_limit: int = 1000  # pending and started jobs of one stored key, unless it has a limit of its own
 
     execute_timeout_s: float = 300.0  # of a direct call that states no timeout_s
     lease_s: float = 10.0  # a router that stops renewing loses its jobs after this
@@ -81,6 +93,17 @@ class RouterSettings:
     def database_url(self) -> str:
         return f"sqlite:///{self.data_dir.absolute() / 'fabric.db'}"
 
+    @property
+    def assets_place(self) -> str:
+        return self.assets_url or str(self.data_dir.absolute() / "assets")
+
+    @property
+    def public_base(self) -> str:
+        """What stands before the paths of URLs that are given out; "" where nobody knows: then they are paths."""
+        if self.public_url or not self.port or _is_any(self.host):
+            return self.public_url.rstrip("/")
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 def bind(settings: RouterSettings) -> socket.socket:
     """The listening socket, taken before anything else starts. Raises Conflict when the port is taken, InputInvalid
@@ -108,11 +131,25 @@ def _bind_error(settings: RouterSettings, error: OSError) -> Conflict | InputInv
     return InputInvalid.at("FABRIC_HOST", f"cannot listen on {settings.host!r} ({error}): use 127.0.0.1")
 
 
+def reachable_hosts(settings: RouterSettings) -> Sequence[tuple[str, str]]:
+    """(variable, address) of those it listens on that other machines can reach: nobody is let in there without a key."""
+    hosts = (("host", settings.host), ("grpc_host", settings.grpc_host))
+    return [(_variable(name), host) for name, host in hosts if not is_loopback(host)]
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_any(host: str) -> bool:
+    """Listens on every address, and so names none."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
 
@@ -158,14 +195,10 @@ def _wrong(settings: RouterSettings) -> list[tuple[str, str]]:
     if not 0 <= settings.port <= 65535:
         wrong.append(("port", f"is {settings.port}: use 1 to 65535, or 0 for any free one"))
     wrong.extend(_wrong_of_grpc(settings))
-    if not is_loopback(settings.host) and not settings.api_keys:
-        wrong.append(
-            (
-                "host",
-                f"is {settings.host!r}, which other machines can reach, and there are no keys: "
-                "set FABRIC_API_KEYS, or use 127.0.0.1",
-            )
-        )
+    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
+        wrong.append(("public_url", f"is {settings.public_url!r}: begin with http:// or https://"))
+    kept = ((name, getattr(settings, name)) for name in ("asset_retention_s", "upload_retention_s"))
+    wrong.extend((name, f"is {age:g}: use seconds, or 0 for no end") for name, age in kept if not 0 <= age < math.inf)
     amounts = ((name, getattr(settings, name)) for name in _POSITIVE)
     wrong.extend((name, f"is {amount}: use more than 0") for name, amount in amounts if not 0 < amount < math.inf)
     try:
@@ -186,11 +219,11 @@ def _wrong_of_grpc(settings: RouterSettings) -> list[tuple[str, str]]:
     if (certificate is None) is not (key is None):
         lacking, given = ("private_key", "certificate") if key is None else ("certificate", "private_key")
         wrong.append((f"grpc_{lacking}", f"is missing beside FABRIC_GRPC_{given.upper()}: TLS needs both"))
-    if not is_loopback(host) and not (settings.api_keys and certificate and key):
+    if not is_loopback(host) and not (certificate and key):
         wrong.append(
             (
                 "grpc_host",
-                f"is {host!r}, which other machines can reach: set FABRIC_API_KEYS, FABRIC_GRPC_CERTIFICATE and "
+                f"is {host!r}, which other machines can reach: set FABRIC_GRPC_CERTIFICATE and "
                 "FABRIC_GRPC_PRIVATE_KEY, or use 127.0.0.1",
             )
         )
@@ -203,6 +236,12 @@ _POSITIVE: Final = (
     "input_chars",
     "metadata_bytes",
     "waiting_limit",
+    "key_rate_per_s",
+    "key_jobs_limit",
+    "asset_bytes",
+    "asset_quota_bytes",
+    "fetch_bytes",
+    "fetch_timeout_s",
     "execute_timeout_s",
     "lease_s",
     "max_attempts",

@@ -11,13 +11,18 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from protos.errors import Cancelled, InputInvalid, UnsupportedMediaType
-from protos.types import DEFAULT_ORGANIZATION, OrganizationId
+from protos.errors import Cancelled, InputInvalid, NotFound, UnsupportedMediaType
+from protos.types import OrganizationId
 from providers.registry import ProviderRegistry
 from router.api.metrics import Metrics
 from router.api.sse import has_gone
+from router.assets.attachments import Attachments
+from router.assets.library import Assets
+from router.assets.links import Links
 from router.events import Feed
+from router.keyring import Keyring
 from router.outbound import Outbound
+from router.principals import Principal
 from router.runner import Runner
 from router.secrets import Secrets
 from router.settings import RouterSettings
@@ -39,9 +44,13 @@ class Parts:
     providers: ProviderRegistry
     runner: Runner
     metrics: Metrics
+    keyring: Keyring
     vault: Vault
     secrets: Secrets
     outbound: Outbound
+    assets: Assets
+    links: Links
+    attachments: Attachments
     closing: asyncio.Event  # set when the router begins to close: streams end
     started_at: float  # on the monotonic clock
 
@@ -56,32 +65,60 @@ WithParts = Annotated[Parts, Depends(_parts)]
 
 # ---- who asks ----
 
+
+async def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal  # put there by the gate
+    return principal
+
+
+WithPrincipal = Annotated[Principal, Depends(_principal)]
+
 _ORGANIZATION: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_QueryOrganization = Annotated[str | None, Query(description="whose; default: the header's, then the key's own")]
+_HeaderOrganization = Annotated[str | None, Header(description="whose, where the query does not say")]
 
 
-def organization(given: str | None) -> OrganizationId:
-    """The organization of a request; the official client's default when none is named. Raises InputInvalid."""
-    if given is None:
-        return DEFAULT_ORGANIZATION
+def organization(principal: Principal, given: str | None) -> OrganizationId:
+    """Whose things a request is about: those of the organization that it names, else the principal's. Raises
+    InputInvalid, and Forbidden for another organization than the principal's."""
+    return principal.act_for(None if given is None else _read(given))
+
+
+def _read(given: str) -> OrganizationId:
     if not _ORGANIZATION.fullmatch(given):
         raise InputInvalid.at("organization_id", f"is {given[:80]!r}: use 1 to 64 letters, digits, or any of _ . : -")
     return OrganizationId(given)
 
 
 async def _organization(
-    organization_id: Annotated[str | None, Query(description="whose; default: the header's")] = None,
-    x_organization_id: Annotated[str | None, Header(description="whose, where the query does not say")] = None,
+    principal: WithPrincipal, organization_id: _QueryOrganization = None, x_organization_id: _HeaderOrganization = None
 ) -> OrganizationId:
-    return organization(organization_id or x_organization_id)
+    return organization(principal, organization_id or x_organization_id)
 
 
+# Of lists, and of what is created: the one organization that the request is about.
 WithOrganization = Annotated[OrganizationId, Depends(_organization)]
 
 
+async def _reach(
+    principal: WithPrincipal, organization_id: _QueryOrganization = None, x_organization_id: _HeaderOrganization = None
+) -> OrganizationId | None:
+    given = organization_id or x_organization_id
+    return principal.reach(None if given is None else _read(given))
+
+
+# Of a single thing, found by its id: the organization that it must belong to. None: any, for an administrator (and in
+# development mode) who names none; the clients name theirs only when they create.
+WithReach = Annotated[OrganizationId | None, Depends(_reach)]
+
+
 async def _path_organization(
-    org: Annotated[str, Path(description="the organization's id")],
+    principal: WithPrincipal, org: Annotated[str, Path(description="the organization's id")]
 ) -> OrganizationId:
-    return organization(org)
+    named = _read(org)
+    if not principal.sees(named):
+        raise NotFound(f"there is no organization {named}, or the key is not of it")
+    return named
 
 
 # Of the routes under /v1/organizations/{org}: whose things they are about.

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from protos.errors import InputInvalid
 from protos.types import OrganizationId
-from router.api.context import Parts, WithOrganization, WithParts
+from router.api.context import Parts, WithOrganization, WithParts, WithReach
 from router.api.job_shapes import iso
 from router.api.jobs import existing
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
@@ -60,11 +60,12 @@ WithOutput = Annotated[bool, Query(description="also text as it is made: job.out
 async def job_events(
     job_id: str,
     parts: WithParts,
+    reach: WithReach,
     after: WithAfter,
     include_output: WithOutput = False,
 ) -> Response:
     """Every event of the job, the stored ones first, then live; ends after the last."""
-    job = await existing(parts, job_id)  # before the answer begins: a stream cannot become a 404
+    job = await existing(parts, job_id, reach)  # before the answer begins: a stream cannot become a 404
     return EventStream(_of_job(parts, job, after or 0, include_output), parts.closing)
 
 
@@ -72,11 +73,12 @@ async def job_events(
 async def run_events(
     run_id: str,
     parts: WithParts,
+    reach: WithReach,
     after: WithAfter,
     include_output: WithOutput = False,
 ) -> Response:
     """The events of the run's one job."""
-    return await job_events("job_" + run_id.removeprefix("run_"), parts, after, include_output)
+    return await job_events("job_" + run_id.removeprefix("run_"), parts, reach, after, include_output)
 
 
 @routes.get("/events/stream")

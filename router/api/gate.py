@@ -1,36 +1,48 @@
-"""What every request passes before its route: an id, the key, the bound on the body; and what is left when a route fails.
+"""What every request passes before its route: an id, the key, what it may do, how often, the bound on the body; and what
+is left when a route fails.
 
-Plain ASGI: a wrapped response would hide that the caller has gone. Not about routes nor shapes.
+Plain ASGI: a wrapped response would hide that the caller has gone. Not about which route wants what (access.py).
 """
 
-import hmac
 import logging
+import math
 import re
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from protos.errors import FabricError, Forbidden, Internal, PayloadTooLarge, Unauthorized
+from protos.errors import FabricError, Forbidden, Internal, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
+from router.api.access import Access, Place, Rule
 from router.api.envelope import failure
 from router.api.metrics import Metrics
+from router.api.trail import Trail
+from router.keyring import Keyring
+from router.limits import Rate, RateLimits, Taken, refused
+from router.principals import ANONYMOUS, DEVELOPER, Principal
 from router.settings import RouterSettings, is_loopback
 
 log = logging.getLogger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")  # printable: it goes into a header and the log
-_OPEN_PATHS: Final = frozenset({"/v1/providers/estimate"})  # needs no key
+_GUARDED: Final = ("/v1/", "/fairstack/")
+_UNKNOWN_KEY: Final = "the key is not known here; it was accepted because this router runs in development mode"
 
 
 class Gate:
     """The outermost middleware of the router."""
 
-    def __init__(self, app: ASGIApp, settings: RouterSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: RouterSettings, metrics: Metrics, keyring: Keyring, limits: RateLimits
+    ) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
+        self._keyring, self._limits, self._access = keyring, limits, Access()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,24 +52,63 @@ class Gate:
         answer = _Answer(scope, send, _request_id(headers), self._metrics)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         try:
-            self._check(scope, headers)
-            await self._app(scope, _bounded(receive, self._settings.body_bytes), answer.send)
+            bound = self._bound(self._admit(scope, headers, answer))
+            bound.check(headers.get("content-length", ""))
+            await self._app(scope, bound.held_to(receive), answer.send)
         except FabricError as error:
             await failure(error, answer.request_id)(scope, receive, answer.send)
         except Exception:  # the top of a request: a defect becomes a 500, and its stack goes to the log alone
             log.exception("request %s failed: %s %s", answer.request_id, scope["method"], scope["path"])
             await answer.fail(receive)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
-        """Raises Forbidden, Unauthorized, PayloadTooLarge."""
-        path = scope["path"]
-        if not self._settings.api_keys:
+    def _admit(self, scope: Scope, headers: Headers, answer: "_Answer") -> Rule:
+        """The rule that lets the request in. Puts the principal into its state. Raises what refuses it."""
+        if self._keyring.is_development:
             _check_host(headers.get("host", ""))
-        if self._settings.api_keys and path.startswith("/v1/") and path not in _OPEN_PATHS:
-            _check_key(headers.get("authorization", ""), self._settings.api_keys)
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._settings.body_bytes:
-            raise PayloadTooLarge(_too_large(self._settings.body_bytes))
+        place = self._access.place(scope["path"])
+        rule = place.rules.get(scope["method"]) if place else None
+        principal = self._principal(scope, headers, rule)
+        scope["state"]["principal"] = principal
+        if principal is DEVELOPER and "authorization" in headers:
+            answer.add([("x-fabric-warning", _UNKNOWN_KEY)])
+        self._count(principal, answer)
+        if place is None:
+            raise NotFound(f"there is no {scope['path'][:200]}: /docs lists what there is")
+        if rule is None:
+            answer.add([("allow", ", ".join(sorted(place.rules)))])
+            raise MethodNotAllowed(f"{scope['path']} does not take {scope['method']}: /docs lists what it takes")
+        if rule.action is not None:
+            answer.follow(rule.action, place, principal)
+        if rule.scope is not None and principal is not ANONYMOUS:
+            principal.require(rule.scope)
+        return rule
+
+    def _bound(self, rule: Rule) -> "_Bound":
+        if rule.takes_files:
+            return _Bound(self._settings.asset_bytes, "FABRIC_ASSET_BYTES")
+        return _Bound(self._settings.body_bytes, "FABRIC_BODY_BYTES")
+
+    def _principal(self, scope: Scope, headers: Headers, rule: Rule | None) -> Principal:
+        """Raises Unauthorized. A path that there is not asks for a key too: what there is is nobody else's business."""
+        is_open = not rule.asks_for_key if rule else not scope["path"].startswith(_GUARDED)
+        if rule is not None and rule.may_be_signed and b"signature" in parse_qs(scope["query_string"]):
+            return ANONYMOUS
+        try:
+            return self._keyring.check(headers.get("authorization", ""))
+        except Unauthorized:
+            if is_open:
+                return ANONYMOUS
+            raise
+
+    def _count(self, principal: Principal, answer: "_Answer") -> None:
+        """Raises RateLimited."""
+        if principal.key_id is None or principal.rate_per_s is None:
+            return
+        rate = Rate(principal.rate_per_s)
+        taken = self._limits.take(principal.key_id, rate)
+        answer.add(_limit_headers(taken))
+        if taken.retry_after_s is not None:
+            raise refused(rate, taken.retry_after_s)
 
 
 class _Answer:
@@ -68,11 +119,23 @@ class _Answer:
         self.request_id = request_id
         self._received_at = time.perf_counter()
         self._has_begun = False
+        self._headers: list[tuple[str, str]] = []
+
+    def add(self, headers: Iterable[tuple[str, str]]) -> None:
+        """To the answer, whatever it will be."""
+        self._headers.extend(headers)
+
+    def follow(self, action: str, place: Place, principal: Principal) -> None:
+        """Has the audit log know of the answer before the caller does."""
+        self._send = Trail(self._scope, self._send, action, place, principal).send
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._has_begun = True
-            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            for name, value in self._headers:
+                headers[name] = value
             self._metrics.observe(self._scope, message["status"], time.perf_counter() - self._received_at)
         await self._send(message)
 
@@ -96,29 +159,39 @@ def _check_host(host: str) -> None:
         raise Forbidden(f"the Host header names {name!r}: use localhost or 127.0.0.1, or set FABRIC_API_KEYS")
 
 
-def _check_key(authorization: str, keys: tuple[str, ...]) -> None:
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not given:
-        raise Unauthorized("a key is missing: send the header Authorization: Bearer <key>")
-    # Every key is compared, each in constant time: how long it takes tells nothing about any of them.
-    if not any([hmac.compare_digest(given.strip().encode(), key.encode()) for key in keys]):  # noqa: C419
-        raise Unauthorized("the key is not known here: check FABRIC_API_KEYS of the router")
+def _limit_headers(taken: Taken) -> Iterable[tuple[str, str]]:
+    """Of the key's bucket; reset in seconds from now."""
+    yield "x-ratelimit-limit", str(taken.limit)
+    yield "x-ratelimit-remaining", str(taken.remaining)
+    yield "x-ratelimit-reset", str(math.ceil(taken.reset_s))
 
 
-def _bounded(receive: Receive, limit_bytes: int) -> Receive:
-    """`receive` that ends a body over the limit, also one that has not stated its length."""
-    seen_bytes = 0
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """How large a body may be, and what raises that."""
 
-    async def bounded() -> Message:
-        nonlocal seen_bytes
-        message = await receive()
-        seen_bytes += len(message.get("body", b""))
-        if seen_bytes > limit_bytes:
-            raise HTTPException(413, _too_large(limit_bytes))  # the one exception that FastAPI lets through here
-        return message
+    limit_bytes: int
+    variable: str
 
-    return bounded
+    def check(self, content_length: str) -> None:
+        """Raises PayloadTooLarge for a body that states its length."""
+        if content_length.isdecimal() and int(content_length) > self.limit_bytes:
+            raise PayloadTooLarge(self._message)
 
+    def held_to(self, receive: Receive) -> Receive:
+        """`receive` that ends a body over the limit, also one that has not stated its length."""
+        seen_bytes = 0
 
-def _too_large(limit_bytes: int) -> str:
-    return f"the body is over {limit_bytes} bytes: send less, or raise FABRIC_BODY_BYTES"
+        async def bounded() -> Message:
+            nonlocal seen_bytes
+            message = await receive()
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > self.limit_bytes:
+                raise HTTPException(413, self._message)  # the one exception that FastAPI lets through here
+            return message
+
+        return bounded
+
+    @property
+    def _message(self) -> str:
+        return f"the body is over {self.limit_bytes} bytes: send less, or raise {self.variable}"

@@ -27,6 +27,7 @@ from router.inputs import (
     TextParams,
 )
 from router.jobs import Job, JobRequest, JobState, Json
+from router.principals import Principal
 from router.settings import RouterSettings
 from router.tasks import usage_json
 
@@ -80,9 +81,11 @@ class JobBody(BaseModel):
     max_cost_usd: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] | None = None
     privacy: Literal["any", "local_only"] = "any"
 
-    def request(self, settings: RouterSettings, organization_id: str | None, key: str | None) -> JobRequest:
-        """The job as the core knows it. The arguments are the headers', for what the body leaves out. Raises
-        InputInvalid."""
+    def request(
+        self, settings: RouterSettings, principal: Principal, organization_id: str | None, key: str | None
+    ) -> JobRequest:
+        """The job as the core knows it. The last two are the headers', for what the body leaves out. Raises InputInvalid,
+        and Forbidden for another organization than the principal's."""
         if key and self.idempotency_key and key != self.idempotency_key:
             raise InputInvalid.at(
                 "idempotency_key", f"is {self.idempotency_key!r}, the header Idempotency-Key is {key!r}: send one key"
@@ -100,7 +103,7 @@ class JobBody(BaseModel):
             params=self.params,
             tier=self.tier,
             model=self.model,
-            organization_id=organization(self.organization_id or organization_id),
+            organization_id=organization(principal, self.organization_id or organization_id),
             idempotency_key=self.idempotency_key or key,
             payload_hash=self._payload_hash(),
             priority=self.priority,

@@ -4,7 +4,7 @@ A job is refused before it is stored when it can be known never to run: a wrong 
 no known place has (router/api/placement.py). What only the node can tell, such as a prompt longer than the context, takes
 its tokenizer: such a job is stored and fails with the node's own error. /v1/providers/execute answers both at once.
 
-Lists are an organization's. A single job is found by its id alone: the keys of this release belong to no organization.
+A list, a single job and its events are the caller's organization's; another's job is 404.
 """
 
 import time
@@ -15,8 +15,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from ulid import ULID
 
 from protos.errors import InputInvalid
-from protos.types import Modality, Tier
-from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
+from protos.types import Modality, OrganizationId, Tier
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
 from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape, JobUsage
 from router.api.placement import check_servable, checked_request
@@ -33,18 +33,23 @@ _REPEATED: Final[dict[int | str, dict[str, Any]]] = {
 
 @routes.post("", status_code=202, dependencies=[JSON_BODY], response_model=Success[JobShape], responses=_REPEATED)
 async def create_job(
+    *,
     request: Request,
     body: JobBody,
     parts: WithParts,
+    principal: WithPrincipal,
     organization_id: WithOrganization,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> Response:
     """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
-    asked = body.request(parts.settings, organization_id, idempotency_key)
+    asked = body.request(parts.settings, principal, organization_id, idempotency_key)
     _check(asked, parts)
+    asked, attached = await parts.attachments.keep(asked)
     job, is_new = await parts.store.create(new_job(asked, time.time()), parts.settings.waiting_limit)
     if is_new:
         parts.runner.wake()
+    elif attached is not None:
+        await parts.attachments.drop(attached)
     return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})
 
 
@@ -85,25 +90,26 @@ async def list_jobs(
 
 
 @routes.get("/{job_id}", response_model=Success[JobShape])
-async def get_job(request: Request, job_id: str, parts: WithParts) -> Response:
-    return success(request, JobShape.of(await existing(parts, job_id)))
+async def get_job(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
+    return success(request, JobShape.of(await existing(parts, job_id, reach)))
 
 
 @routes.get("/{job_id}/usage", response_model=Success[JobUsage])
-async def get_job_usage(request: Request, job_id: str, parts: WithParts) -> Response:
-    return success(request, JobUsage.of(await existing(parts, job_id)))
+async def get_job_usage(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
+    return success(request, JobUsage.of(await existing(parts, job_id, reach)))
 
 
 @routes.post("/{job_id}/cancel", response_model=Success[JobShape])
-async def cancel_job(request: Request, job_id: str, parts: WithParts) -> Response:
+async def cancel_job(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
     """Ends the job, also while it runs. 409 job_terminal when it has ended already."""
-    return success(request, JobShape.of(await parts.runner.cancel(JobId(job_id))))
+    job = await existing(parts, job_id, reach)
+    return success(request, JobShape.of(await parts.runner.cancel(job.id)))
 
 
-async def existing(parts: Parts, job_id: str) -> Job:
-    """Raises NotFound."""
+async def existing(parts: Parts, job_id: str, reach: OrganizationId | None) -> Job:
+    """Raises NotFound, also for a job out of reach."""
     job = await parts.store.get(JobId(job_id))
-    if job is None:
+    if job is None or reach not in (None, job.request.organization_id):
         raise unknown_job(job_id)
     return job
 

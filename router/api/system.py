@@ -23,6 +23,7 @@ from router.api.nodes import NodeShape
 
 routes = APIRouter(tags=["system"])
 
+_NAME: Final = "fabric-node"
 _STORE_TIMEOUT_S: Final = 2.0  # a read that takes longer is as good as none
 
 
@@ -52,6 +53,19 @@ class SystemInfo(BaseModel):
     platform: str
     modalities: list[str] = Field(description="that some model here serves")
     limits: dict[str, int] = Field(description="bounds of the settings")
+
+
+class Welcome(BaseModel):
+    name: str
+    version: str
+    docs: str
+    openapi: str
+
+
+@routes.get("/", response_model=Success[Welcome])
+async def welcome(request: Request) -> Response:
+    """Where to read on."""
+    return success(request, Welcome(name=_NAME, version=installed_version(), docs="/docs", openapi="/openapi.json"))
 
 
 @routes.get("/healthz", response_model=Alive)
@@ -86,7 +100,7 @@ async def system_status(request: Request, parts: WithParts) -> Response:
 async def system_info(request: Request, parts: WithParts) -> Response:
     settings = parts.settings
     info = SystemInfo(
-        name="fabric-node",
+        name=_NAME,
         version=installed_version(),
         python=platform.python_version(),
         platform=platform.platform(),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from protos.errors import Conflict, InputInvalid
-from router.settings import RouterSettings, bind
+from router.settings import RouterSettings, bind, reachable_hosts
 
 KEY = "fab_0123456789abcdef"
 
@@ -53,10 +53,12 @@ def test_a_bad_value_stops_the_start_and_is_named(variable: str, text: str) -> N
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "box.example"])
-def test_an_address_that_others_reach_needs_keys(host: str) -> None:
-    with pytest.raises(InputInvalid, match="set FABRIC_API_KEYS"):
-        RouterSettings(host=host)
-    assert RouterSettings(host=host, api_keys=(KEY,)).host == host
+def test_an_address_that_others_reach_is_known_as_such(host: str) -> None:
+    assert reachable_hosts(RouterSettings(host=host)) == [("FABRIC_HOST", host)]
+
+
+def test_a_loopback_address_is_reached_by_nobody_else() -> None:
+    assert [reachable_hosts(RouterSettings(host=host)) for host in ("127.0.0.1", "::1", "localhost")] == [[], [], []]
 
 
 def test_keys_do_not_show_in_the_settings_text() -> None:

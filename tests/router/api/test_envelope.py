@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,8 @@ from protos.errors import FabricError, JobTerminal, Overloaded, Unauthorized
 from router.api.envelope import failure
 from router.api.gate import Gate
 from router.api.metrics import Metrics
+from router.keyring import Keyring
+from router.limits import RateLimits
 from router.settings import RouterSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -126,7 +129,10 @@ async def test_a_defect_is_500_and_its_stack_goes_to_the_log_alone(caplog: pytes
     async def defect(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError("secret")
 
-    transport = httpx.ASGITransport(Gate(defect, RouterSettings(), Metrics()))
+    settings = RouterSettings()
+    transport = httpx.ASGITransport(
+        Gate(defect, settings, Metrics(), Keyring(settings, time.time), RateLimits(time.monotonic))
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         with caplog.at_level(logging.ERROR):
             response = await client.get("/v1/jobs", headers={"x-request-id": "broken-1"})

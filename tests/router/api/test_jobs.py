@@ -101,7 +101,7 @@ async def test_an_embedding_job_of_three_texts(box: Edge) -> None:
 
 async def test_metadata_and_the_organization_come_back(edge: Edge) -> None:
     job = await created(edge, metadata={"a": [1, {"b": None}]}, organization_id="acme")
-    shown = (await edge.client.get(f"/v1/jobs/{job['id']}")).json()["data"]
+    shown = (await edge.client.get(f"/v1/jobs/{job['id']}?organization_id=acme")).json()["data"]
     assert (shown["metadata"], shown["organization_id"]) == ({"a": [1, {"b": None}]}, "acme")
 
 
