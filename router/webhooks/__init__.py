@@ -1,0 +1,1 @@
+"""Webhooks: what happened is told to the URLs that asked for it, at least once. Start at hooks.py."""
