@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from node.lifeline import die_with_parent
 from providers.registry import ProviderRegistry, configured
 from router.api import assets as asset_routes
-from router.api import direct, documentation, envelope, events, jobs, nodes, providers, secrets, system
+from router.api import direct, documentation, envelope, events, jobs, nodes, providers, secrets, system, webhooks
 from router.api.access import Access
 from router.api.context import Parts
 from router.api.gate import Gate
@@ -39,6 +39,9 @@ from router.settings import RouterSettings, bind
 from router.store.sql import SqlStore
 from router.targets import Allowed
 from router.vault import vault_of
+from router.webhooks.generations import generation_event
+from router.webhooks.hooks import HookSettings, Webhooks
+from router.webhooks.messages import Dialect
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ def build_app(settings: RouterSettings) -> FastAPI:
         direct.routes,
         nodes.routes,
         secrets.routes,
+        webhooks.routes,
         system.routes,
         asset_routes.routes,
     )
@@ -96,6 +100,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
     def on_commit(stored: Sequence[JobEvent]) -> None:
         feed.ring(stored)
         metrics.count(stored)
+        hooks.on_commit(stored)
 
     def wake() -> None:
         runner.wake()
@@ -104,6 +109,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
     store = SqlStore(settings.database_url, on_commit)
     vendor_keys = Secrets(store, vault, {})
     outbound = Outbound(Allowed.of(settings.allow_private_targets))
+    hooks = Webhooks(store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings))
     feed = Feed(store, settings.heartbeat_s)
     registry = ProviderRegistry(configured(settings.providers, wake))
     links = Links(key_of(settings.data_dir), settings.public_base, time.time)
@@ -120,6 +126,8 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
         await assets.open()
         stack.push_async_callback(assets.close)
         await vendor_keys.open()
+        await hooks.open()
+        stack.push_async_callback(hooks.close)
         await registry.start()
         stack.push_async_callback(registry.close)
         runner.start()
@@ -135,12 +143,28 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
             vault=vault,
             secrets=vendor_keys,
             outbound=outbound,
+            webhooks=hooks,
             assets=assets,
             links=links,
             attachments=attachments,
             closing=asyncio.Event(),
             started_at=time.monotonic(),
         )
+
+
+# How an event is shown to a webhook, by the API that the webhook came by.
+_SHAPES: Final = {
+    Dialect.FABRIC: lambda event, _job: events.event_data(event),
+    Dialect.FAIRSTACK: generation_event,
+}
+
+
+def _hook_settings(settings: RouterSettings) -> HookSettings:
+    return HookSettings(
+        timeout_s=settings.webhook_timeout_s,
+        retention_s=settings.webhook_retention_s,
+        per_organization=settings.webhooks_per_organization,
+    )
 
 
 def _runner_settings(settings: RouterSettings) -> RunnerSettings:

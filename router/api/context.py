@@ -28,6 +28,7 @@ from router.secrets import Secrets
 from router.settings import RouterSettings
 from router.store.base import Store
 from router.vault import Vault
+from router.webhooks.hooks import Webhooks
 
 Result = TypeVar("Result")
 
@@ -48,6 +49,7 @@ class Parts:
     vault: Vault
     secrets: Secrets
     outbound: Outbound
+    webhooks: Webhooks
     assets: Assets
     links: Links
     attachments: Attachments

@@ -74,7 +74,9 @@ class JobBody(BaseModel):
     organization_id: str | None = None
     idempotency_key: Name | None = Field(default=None, description="or the header Idempotency-Key")
     priority: Annotated[int, Field(ge=0, le=100, strict=True, description="higher first")] = DEFAULT_PRIORITY
-    webhook_url: Annotated[str, Field(max_length=2000)] | None = None
+    webhook_url: Annotated[str, Field(max_length=2000)] | None = Field(
+        default=None, description="gets the job's last event: completed, failed or cancelled"
+    )
     metadata: Metadata = Field(default_factory=dict)
     timeout_s: Seconds | None = None
     deadline_s: Seconds | None = Field(default=None, description="wished end, for routing")
@@ -89,10 +91,6 @@ class JobBody(BaseModel):
         if key and self.idempotency_key and key != self.idempotency_key:
             raise InputInvalid.at(
                 "idempotency_key", f"is {self.idempotency_key!r}, the header Idempotency-Key is {key!r}: send one key"
-            )
-        if self.webhook_url is not None:  # accepted and never called would be a job lost to whoever waits for the call
-            raise InputInvalid.at(
-                "webhook_url", "is not called by this release: follow GET /v1/jobs/{id}/events instead"
             )
         metadata_bytes = len(canonical("metadata", self.metadata))
         if metadata_bytes > settings.metadata_bytes:

@@ -44,6 +44,8 @@ async def create_job(
     """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
     asked = body.request(parts.settings, principal, organization_id, idempotency_key)
     _check(asked, parts)
+    if asked.webhook_url is not None:
+        await parts.webhooks.expect(asked.organization_id, asked.webhook_url)
     asked, attached = await parts.attachments.keep(asked)
     job, is_new = await parts.store.create(new_job(asked, time.time()), parts.settings.waiting_limit)
     if is_new:

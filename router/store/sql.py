@@ -20,7 +20,17 @@ from protos.errors import Conflict, Internal, InvalidRequest
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json, unknown_job
 from router.spending import Spent
-from router.store import assets, audit, keys, queries, secrets, tables, usage  # noqa: F401  # each table stands in create_all
+from router.store import (  # noqa: F401  # each table stands in create_all
+    assets,
+    audit,
+    deliveries,
+    keys,
+    queries,
+    secrets,
+    tables,
+    usage,
+    webhooks,
+)
 from router.store.base import Ending, JobFilter, Lease, Queue, QueuePlace
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
 from router.store.group import UNFINISHED
