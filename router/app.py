@@ -17,8 +17,23 @@ from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
 from providers.registry import ProviderRegistry, configured
+from router.accounts import Accounts
 from router.api import assets as asset_routes
-from router.api import direct, documentation, envelope, events, jobs, nodes, providers, secrets, system, webhooks
+from router.api import (
+    audit,
+    direct,
+    documentation,
+    envelope,
+    events,
+    explain,
+    jobs,
+    keys,
+    nodes,
+    providers,
+    secrets,
+    system,
+    webhooks,
+)
 from router.api.access import Access
 from router.api.context import Parts
 from router.api.gate import Gate
@@ -27,6 +42,7 @@ from router.assets.attachments import Attachments, FetchLimits
 from router.assets.files import Files
 from router.assets.library import AssetLimits, Assets
 from router.assets.links import Links, key_of
+from router.connections import Connection
 from router.events import Feed
 from router.jobs import JobEvent
 from router.keyring import Keyring
@@ -75,10 +91,13 @@ def build_app(settings: RouterSettings) -> FastAPI:
     )
     routers = (
         jobs.routes,
+        explain.routes,
         events.routes,
         providers.routes,
         direct.routes,
         nodes.routes,
+        keys.routes,
+        audit.routes,
         secrets.routes,
         webhooks.routes,
         system.routes,
@@ -107,6 +126,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
 
     vault = vault_of(settings.data_dir, settings.secret_key)
     store = SqlStore(settings.database_url, on_commit)
+    accounts = Accounts(store)
     vendor_keys = Secrets(store, vault, {})
     outbound = Outbound(Allowed.of(settings.allow_private_targets))
     hooks = Webhooks(store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings))
@@ -125,6 +145,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
         stack.push_async_callback(outbound.close)
         await assets.open()
         stack.push_async_callback(assets.close)
+        stack.push_async_callback(accounts.close)
         await vendor_keys.open()
         await hooks.open()
         stack.push_async_callback(hooks.close)
@@ -142,6 +163,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
             keyring=keyring,
             vault=vault,
             secrets=vendor_keys,
+            accounts=accounts,
             outbound=outbound,
             webhooks=hooks,
             assets=assets,
@@ -187,6 +209,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -18,7 +18,6 @@ from protos.types import (
     Queued,
     SegmentDelta,
     Started,
-    Task,
     TaskEvent,
     TextDelta,
 )
@@ -31,8 +30,8 @@ from router.jobs import EventKind, Job, JobState, Json, past_deadline
 from router.routing import Candidate, RoutingRequest, Skipped, order
 from router.serving import serve
 from router.spending import Spent, micro_of
-from router.store import usage
 from router.store.base import Ending, Lease, Store
+from router.store.usage import may_have_run
 from router.tasks import task_of
 
 
@@ -88,7 +87,6 @@ class Attempt:
     async def run(self) -> Ending:
         """How the job ended. Raises the FabricError that ended the attempt, LeaseLost when it no longer counts."""
         self._task = asyncio.current_task()
-        task = task_of(self.job)
         try:
             allowed_until, seated_by = self._limits(asyncio.get_running_loop().time())
             async with asyncio.timeout_at(min(allowed_until, seated_by)) as timer:
@@ -116,12 +114,13 @@ class Attempt:
 
     async def _at_best_place(self) -> Ending:
         providers = self._around.providers
-        asked = replace(routing_request(self.job), paid_before=await self._paid_before())
+        asked = routing_request(self.job)
         route = order(asked, providers.snapshots())
         self._take_place(route.candidates[0])  # also while its file is fetched: so many are in memory, and no more
         task = task_of(self.job, await self._around.attachments.of_job(self.job))
         if any(candidate.is_paid for candidate in route.candidates):  # now it can be said what it costs
-            route = order(replace(asked, content=task.request), providers.snapshots())
+            asked = replace(asked, content=task.request, paid_before=await self._paid_before())
+            route = order(asked, providers.snapshots())
         self._skipped = route.skipped
         self._account = self._around.accounts.open(task, key_id=self.job.request.key_id, job_id=self.job.id)
         async with aclosing(serve(providers, route.candidates, task, self._account, self._take_place)) as events:
@@ -132,10 +131,8 @@ class Attempt:
         raise Internal(f"the provider of job {self.job.id} ended without a result: this is a bug")
 
     async def _paid_before(self) -> Sequence[str]:
-        """Where an earlier attempt may have been paid. The first attempt has none before it, and asks nobody."""
-        if not self.job.attempts:
-            return ()
-        return await self._around.store.look(lambda connection: usage.may_have_run(connection, self.job.id))
+        """Where an earlier attempt may have been paid, also one that a restart of the router has ended."""
+        return await self._around.store.look(lambda connection: may_have_run(connection, self.job.id))
 
     def _take_place(self, candidate: Candidate) -> None:
         self.place = Place(candidate.provider_id, candidate.model)

@@ -74,6 +74,7 @@ class JobRequest:
     tier: Tier | None = None
     model: str | None = None
     organization_id: OrganizationId
+    key_id: str | None = None  # of the API key that sent it: whose limits and budget it counts against
     idempotency_key: str | None = None
     payload_hash: str = ""  # of everything that makes two requests the same, for the idempotency key
     priority: int

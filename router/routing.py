@@ -3,13 +3,17 @@
 Not about how many go there (capacity.py), nor what happens when one fails (retries.py).
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from protos.errors import ModelNotFound, NoProvider
-from protos.types import Modality, ModelId, ProviderId, Tier
+from protos.types import Modality, ModelId, ProviderId, TaskRequest, Tier
 from providers.base import Offer, Snapshot
+from providers.pricing import Price
+from router.quotes import FREE, Needs, is_free, quote_of
+from router.spending import Quote, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,9 @@ class RoutingRequest:
     privacy: str = "any"  # any; local_only never leaves the box
     needs_streaming: bool = False
     deadline_at: float | None = None  # wished end of a durable job, UTC seconds; decides nothing yet
+    content: TaskRequest | None = field(default=None, repr=False)  # what is asked; None: not known, prices are typical
+    max_cost_micro: int | None = None  # of one call at most, in microdollars
+    paid_before: Sequence[str] = ()  # places whose paid call may have done it already: then nobody is paid again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,12 @@ class Candidate:
     provider_id: ProviderId
     model: ModelId
     reason: str
+    quote: Quote | None = FREE  # None: nobody knows what it costs
+    price: Price | None = None
+
+    @property
+    def is_paid(self) -> bool:
+        return self.quote is None or self.quote.bound_micro > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +81,14 @@ def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
     nobody can now; all but the first with `details.skipped`.
     """
     _check_model(request, snapshots)
-    judged = [(snapshot, _judge(request, snapshot)) for snapshot in snapshots]
-    able = [(snapshot, offer) for snapshot, offer in judged if isinstance(offer, Offer)]
-    skipped = tuple(verdict for _, verdict in judged if isinstance(verdict, Skipped))
+    needs = _needs(request, snapshots)
+    judged = [_judge(request, snapshot, needs) for snapshot in snapshots]
+    able = [verdict for verdict in judged if isinstance(verdict, _Able)]
+    skipped = tuple(verdict for verdict in judged if isinstance(verdict, Skipped))
     if not able:
         raise _nobody(request, skipped)
-    able.sort(key=lambda pair: _rank(*pair))  # stable: the configured order decides between equals
-    return Route(tuple(Candidate(s.id, offer.model, _why(s, offer)) for s, offer in able), skipped)
+    able.sort(key=_rank)  # stable: the configured order decides between equals
+    return Route(tuple(_candidate(each) for each in able), skipped)
 
 
 def is_unseen(snapshot: Snapshot) -> bool:
@@ -92,14 +106,53 @@ def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None)
     ]
 
 
-def _judge(request: RoutingRequest, snapshot: Snapshot) -> Offer | Skipped:
+@dataclass(frozen=True, slots=True)
+class _Able:
+    snapshot: Snapshot
+    offer: Offer
+    quote: Quote | None
+
+
+def _needs(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Needs | None:
+    """Counted only where somebody has a price: local work is not slowed by money."""
+    if request.content is None or not any(offer.price for snapshot in snapshots for offer in snapshot.offers):
+        return None
+    return Needs.of(request.content)
+
+
+def _judge(request: RoutingRequest, snapshot: Snapshot, needs: Needs | None) -> _Able | Skipped:
     """Lasting reasons come first: they stay true when the others pass."""
     lasting = _lasting_reason(request, snapshot)
     if lasting is not None:
         return Skipped(snapshot.id, lasting, is_lasting=True)
-    if snapshot.health.status == "unavailable":
+    offers = offers_for(snapshot, request.modality, request.model)
+    able = _priced(snapshot, offers[0], needs) if offers else None
+    too_dear = _money_reason(request, able) if able is not None else None
+    if too_dear is not None:
+        return Skipped(snapshot.id, too_dear, is_lasting=True)
+    if able is None or snapshot.health.status == "unavailable":
         return Skipped(snapshot.id, f"is unavailable: {snapshot.health.reason or 'not seen yet'}", is_lasting=False)
-    return offers_for(snapshot, request.modality, request.model)[0]
+    return able
+
+
+def _priced(snapshot: Snapshot, offer: Offer, needs: Needs | None) -> _Able:
+    return _Able(snapshot, offer, FREE if is_free(snapshot, offer) else quote_of(offer, needs))
+
+
+def _money_reason(request: RoutingRequest, able: _Able) -> str | None:
+    """Why it may not be paid for this."""
+    quote, most = able.quote, request.max_cost_micro
+    if quote is not None and not quote.bound_micro:
+        return None
+    if request.paid_before:
+        return f"is paid, and a call of {' and '.join(request.paid_before)} may have done this and been paid already"
+    if most is None:
+        return None
+    if quote is None:
+        return f"has no known price for {able.offer.model}, and the request has a max_cost_usd"
+    if request.content is not None and quote.bound_micro > most:
+        return f"may cost {shown(quote.bound_micro)}, the request's max_cost_usd is {shown(most)}"
+    return None
 
 
 def _lasting_reason(request: RoutingRequest, snapshot: Snapshot) -> str | None:
@@ -118,8 +171,9 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot) -> str | None:
     return f"has no default model for {request.modality}"
 
 
-def _rank(snapshot: Snapshot, offer: Offer) -> tuple[int, int, float]:
-    return snapshot.cost_micro.get(offer.model, 0), _HEALTH_RANK[snapshot.health.status], _load(offer)
+def _rank(able: _Able) -> tuple[float, int, float]:
+    cost_micro = math.inf if able.quote is None else able.quote.estimated_micro
+    return cost_micro, _HEALTH_RANK[able.snapshot.health.status], _load(able.offer)
 
 
 def _load(offer: Offer) -> float:
@@ -127,13 +181,21 @@ def _load(offer: Offer) -> float:
     return (offer.waiting + offer.running) / max(offer.max_batch, 1)
 
 
-def _why(snapshot: Snapshot, offer: Offer) -> str:
-    cost = snapshot.cost_micro.get(offer.model, 0)
-    price = f"costs about ${cost / 1_000_000:.6f}" if cost else "costs nothing"
-    ahead = offer.waiting + offer.running
-    return (
-        f"serves {offer.model}, {price}, is {snapshot.health.status}, has {ahead} tasks in batches of {offer.max_batch}"
+def _candidate(able: _Able) -> Candidate:
+    snapshot, offer = able.snapshot, able.offer
+    reason = (
+        f"serves {offer.model}, {_cost_told(able.quote)}, is {snapshot.health.status}, has "
+        f"{offer.waiting + offer.running} tasks in batches of {offer.max_batch}"
     )
+    return Candidate(snapshot.id, offer.model, reason, able.quote, offer.price)
+
+
+def _cost_told(quote: Quote | None) -> str:
+    if quote is None:
+        return "costs nobody knows what"
+    if not quote.bound_micro:
+        return "costs nothing"
+    return f"costs about {shown(quote.estimated_micro)} and at most {shown(quote.bound_micro)}"
 
 
 # ---- nobody ----

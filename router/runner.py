@@ -15,12 +15,15 @@ from typing import Final
 
 from protos.errors import FabricError, Internal
 from providers.registry import ProviderRegistry
+from router.accounts import Accounts
+from router.assets.attachments import Attachments
 from router.attempt import Attempt, Stop, Surroundings
 from router.capacity import Place, rooms
 from router.events import Feed
 from router.jobs import Job, JobId
 from router.retries import Again, Failures, RetryPolicy, Verdict, exhausted, failed, verdict
 from router.store.base import Lease, LeaseLost, Store
+from router.store.usage import booked
 
 LANES: Final = 1000  # that one look at the queue considers
 
@@ -51,11 +54,14 @@ class Runner:
         settings: RunnerSettings,
         clock: Callable[[], float] = time.time,
         *,
+        attachments: Attachments,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store, self._feed, self._providers, self._settings = store, feed, providers, settings
         self._clock, self._jitter = clock, jitter
-        self._around = Surroundings(store, feed, providers, clock, settings.progress_every_s)
+        self._around = Surroundings(
+            store, feed, providers, Accounts(store), attachments, clock, settings.progress_every_s
+        )
         self._attempts: dict[JobId, Attempt] = {}
         self._failures: dict[JobId, Failures] = {}  # of jobs given back; forgotten at their end
         self._doorbell = asyncio.Event()
@@ -169,6 +175,7 @@ class Runner:
         finally:
             if self._attempts.get(job_id) is attempt:
                 del self._attempts[job_id]
+            await self._book(attempt)
             self._feed.drop_output(job_id)
             self.wake()
 
@@ -203,15 +210,23 @@ class Runner:
     async def _settle(self, attempt: Attempt, outcome: Verdict | Stop) -> None:
         match outcome:
             case Stop.SHUTDOWN:
-                await self._store.release(attempt.lease, self._clock(), None)
+                await self._store.release(attempt.lease, self._clock(), None, attempt.take_spent())
             case Stop():
                 pass
             case Again(delay_s, cause, failures):
                 self._failures[attempt.job.id] = failures
-                await self._store.release(attempt.lease, self._clock() + delay_s, cause)
+                await self._store.release(attempt.lease, self._clock() + delay_s, cause, attempt.take_spent())
             case _:
                 self._failures.pop(attempt.job.id, None)
-                await self._store.finish(attempt.lease, outcome)
+                await self._store.finish(attempt.lease, outcome, attempt.take_spent())
+
+    async def _book(self, attempt: Attempt) -> None:
+        """What an attempt has cost that nobody gave an outcome: it was cancelled, or its lease was lost."""
+        if spent := attempt.take_spent():
+            try:
+                await self._store.change(booked(spent))
+            except FabricError:
+                logger.exception("job %s: what it cost could not be written; its reservations stand", attempt.job.id)
 
     async def _renew(self) -> None:
         """All leases at once, three times within each."""

@@ -1,6 +1,7 @@
-"""A task served at the best place, or at the next one when a place refuses it before the start.
+"""A task served at the best place, or at the next one when a place fails it; each call is accounted for.
 
-Not about which places there are (routing.py) nor what becomes of the events (attempt.py, api/direct.py).
+Not about which places there are (routing.py) and who may be next (fallback.py), nor what becomes of the events
+(attempt.py, api/direct.py).
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -9,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from protos.errors import FabricError
-from protos.types import Started, Task, TaskEvent
+from protos.types import Finished, Preview, SegmentDelta, Started, Task, TaskEvent, TextDelta
 from providers.registry import ProviderRegistry
+from router.accounts import Account, Accounts, Call
+from router.fallback import after_failure
 from router.routing import Candidate
 
 
@@ -26,32 +29,69 @@ async def serve(
     providers: ProviderRegistry,
     candidates: Sequence[Candidate],
     task: Task,
+    account: Account,
     take_turn: Callable[[Candidate], None] = lambda _: None,
 ) -> AsyncGenerator[Served, None]:
-    """The events of the run; `take_turn` hears of each candidate before it is asked. Raises the last one's error: after
-    the start output may have been seen, so no other gets the task then."""
-    *others, last = candidates
-    for candidate in others:
-        has_started = False
+    """The events of the run; `take_turn` hears of each candidate before it is asked. Raises the last one's error, when
+    none is left that may be asked; after a failure beyond its start, Started comes again from the next."""
+    rest = list(candidates)
+    while rest:
+        candidate = rest.pop(0)
         take_turn(candidate)
+        has_output = False
         try:
-            async with aclosing(_serve_at(providers, candidate, task)) as events:
+            async with aclosing(_accounted(providers, candidate, task, account)) as events:
                 async for served in events:
-                    has_started = has_started or isinstance(served.event, Started)
+                    has_output = has_output or isinstance(served.event, TextDelta | SegmentDelta | Preview)
                     yield served
         except FabricError as error:
-            if has_started or not error.retryable:
+            rest = list(after_failure(error, candidate, rest, has_output=has_output))
+            if not rest:
                 raise
         else:
             return
-    take_turn(last)
-    async with aclosing(_serve_at(providers, last, task)) as events:
-        async for served in events:
-            yield served
 
 
-async def _serve_at(providers: ProviderRegistry, candidate: Candidate, task: Task) -> AsyncGenerator[Served, None]:
-    run = providers.get(candidate.provider_id).run(replace(task, model=candidate.model))
-    async with aclosing(cast(AsyncGenerator[TaskEvent, None], run)) as events:
-        async for event in events:
-            yield Served(candidate, event)
+async def serve_once(
+    providers: ProviderRegistry,
+    candidates: Sequence[Candidate],
+    task: Task,
+    accounts: Accounts,
+    key_id: str | None,
+) -> AsyncGenerator[Served, None]:
+    """`serve` for what is not durable: what it cost is written behind it. key_id: of the key that pays."""
+    account = accounts.open(task, key_id=key_id)
+    try:
+        async with aclosing(serve(providers, candidates, task, account)) as events:
+            async for served in events:
+                yield served
+    finally:
+        accounts.settle(account)
+
+
+async def _accounted(
+    providers: ProviderRegistry, candidate: Candidate, task: Task, account: Account
+) -> AsyncGenerator[Served, None]:
+    """One call. Its end is booked also when its reader goes away."""
+    call = await account.begin(candidate)
+    finished: Finished | None = None
+    failed: FabricError | None = None
+    try:
+        run = providers.get(candidate.provider_id).run(replace(task, model=candidate.model))
+        async with aclosing(cast(AsyncGenerator[TaskEvent, None], run)) as events:
+            async for event in events:
+                call = _seen(call, event)
+                if isinstance(event, Finished):
+                    finished = event
+                    account.end(call, finished=event)  # before it is told: the reader may not come back
+                yield Served(candidate, event)
+    except FabricError as error:
+        failed = error
+        raise
+    finally:
+        if finished is None:
+            account.end(call, error=failed)
+
+
+def _seen(call: Call, event: TaskEvent) -> Call:
+    return replace(call, has_begun=True) if isinstance(event, Started) else call

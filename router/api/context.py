@@ -14,6 +14,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from protos.errors import Cancelled, InputInvalid, NotFound, UnsupportedMediaType
 from protos.types import OrganizationId
 from providers.registry import ProviderRegistry
+from router.accounts import Accounts
 from router.api.metrics import Metrics
 from router.api.sse import has_gone
 from router.assets.attachments import Attachments
@@ -22,7 +23,7 @@ from router.assets.links import Links
 from router.events import Feed
 from router.keyring import Keyring
 from router.outbound import Outbound
-from router.principals import Principal
+from router.principals import ANONYMOUS, Principal
 from router.runner import Runner
 from router.secrets import Secrets
 from router.settings import RouterSettings
@@ -48,6 +49,7 @@ class Parts:
     keyring: Keyring
     vault: Vault
     secrets: Secrets
+    accounts: Accounts
     outbound: Outbound
     webhooks: Webhooks
     assets: Assets
@@ -106,6 +108,8 @@ async def _reach(
     principal: WithPrincipal, organization_id: _QueryOrganization = None, x_organization_id: _HeaderOrganization = None
 ) -> OrganizationId | None:
     given = organization_id or x_organization_id
+    if principal is ANONYMOUS:  # a signed URL opens its thing also for a client that names an organization everywhere
+        return principal.organization_id
     return principal.reach(None if given is None else _read(given))
 
 

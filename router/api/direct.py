@@ -5,7 +5,7 @@ What is wrong with the request is the answer itself: 400, 404 or 503, no job tha
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from fastapi import APIRouter, Request, Response
@@ -13,14 +13,14 @@ from pydantic import BaseModel
 
 from protos.errors import FabricError, Internal
 from protos.types import Finished, OrganizationId, Preview, Progress, Queued, SegmentDelta, Started, TextDelta
-from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, while_connected
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, while_connected
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
 from router.jobs import Json
 from router.outputs import preview_json
 from router.routing import Candidate, order
-from router.serving import Served, serve
+from router.serving import Served, serve_once
 from router.tasks import segment_json, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
@@ -35,22 +35,24 @@ class ExecuteShape(BaseModel):
 
 
 @routes.post("/execute", response_model=Success[ExecuteShape], dependencies=[JSON_BODY])
-async def execute(request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization) -> Response:
+async def execute(
+    request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
+) -> Response:
     """Answers with the result. Closing the connection cancels it."""
-    call = _Call(parts, body, organization_id)
+    call = _Call(parts, body, organization_id, principal.key_id)
     return success(request, await while_connected(request, call.result()))
 
 
 @routes.post("/execute/stream", dependencies=[JSON_BODY], responses=DOCUMENTED, response_class=Response)
 async def execute_stream(
-    request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization
+    request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
 ) -> Response:
     """The same as events: started, output (text to append, or a segment), progress, then completed, with the result,
     or failed, with the error. Closing the connection cancels it."""
-    call = _Call(parts, body, organization_id)
+    call = _Call(parts, body, organization_id, principal.key_id)
     # What refuses it does so before: a status, not an event.
     first, rest = await while_connected(request, call.begin())
-    return EventStream(call.texts(first, rest), parts.closing)
+    return EventStream(call.texts(first, rest), parts.closing, patience_s=parts.settings.reader_patience_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class _Call:
     parts: Parts
     body: DirectBody
     organization_id: OrganizationId
+    key_id: str | None
 
     async def begin(self) -> tuple[Served, AsyncGenerator[Served, None]]:
         """The first event and the rest. Raises what refuses the request."""
@@ -85,9 +88,12 @@ class _Call:
 
     async def _served(self) -> AsyncGenerator[Served, None]:
         """Raises what refuses the request before any place is asked."""
-        providers = self.parts.providers
-        candidates = order(self.body.routing(), providers.snapshots()).candidates
-        return serve(providers, candidates, await self.body.task(self.parts, self.organization_id))
+        providers, asked = self.parts.providers, self.body.routing()
+        candidates = order(asked, providers.snapshots()).candidates  # also before a file is fetched for nobody
+        task = await self.body.task(self.parts, self.organization_id)
+        if any(candidate.is_paid for candidate in candidates):
+            candidates = order(replace(asked, content=task.request), providers.snapshots()).candidates
+        return serve_once(providers, candidates, task, self.parts.accounts, self.key_id)
 
     async def _text(self, served: Served) -> bytes:
         if isinstance(served.event, Finished):

@@ -31,6 +31,7 @@ def request_columns(request: JobRequest) -> Columns:
     """What of a job's row never changes."""
     return {
         "organization_id": request.organization_id,
+        "key_id": request.key_id,
         "modality": request.modality.value,
         "tier": None if request.tier is None else request.tier.value,
         "request_model": request.model,
@@ -76,6 +77,7 @@ def _request_from(row: Row[Any]) -> JobRequest:  # Any: a row of all columns of 
         tier=None if row.tier is None else Tier(row.tier),
         model=row.request_model,
         organization_id=OrganizationId(row.organization_id),
+        key_id=row.key_id,
         idempotency_key=row.idempotency_key,
         payload_hash=row.payload_hash,
         priority=row.priority,

@@ -19,6 +19,7 @@ jobs: Final = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("organization_id", Text, nullable=False),
+    Column("key_id", Text),
     Column("modality", Text, nullable=False),
     Column("tier", Text),
     Column("request_model", Text),

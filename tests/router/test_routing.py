@@ -1,5 +1,6 @@
 """Who may serve a request, in which order, and that nobody is left without a reason."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.errors import ModelNotFound, NoProvider
-from protos.types import Modality, ModelId, ProviderId, Tier
+from protos.types import Modality, ModelId, ProviderId, TextRequest, Tier
 from providers.base import Health, Offer, Snapshot
 from providers.echo import Echo
+from providers.pricing import Price
+from router.quotes import FREE
 from router.routing import NeverServed, RoutingRequest, is_unseen, order
 
 TEXT = RoutingRequest(modality=Modality.TEXT)
@@ -25,14 +28,14 @@ def place(
     tier: Tier = Tier.BASIC,
     is_remote: bool = False,
 ) -> Snapshot:
-    offer = Offer(model=ModelId("m"), modality=Modality.TEXT, is_default=True, max_batch=4, waiting=load)
+    price = Price(image_micro=cost) if cost else None  # what a typical request comes to is then just that
+    offer = Offer(model=ModelId("m"), modality=Modality.TEXT, is_default=True, max_batch=4, waiting=load, price=price)
     return Snapshot(
         id=ProviderId(name),
         kind="node",
         tier=tier,
         offers=(offer,),
         health=Health(status=status),  # type: ignore[arg-type]  # one of the three
-        cost_micro={ModelId("m"): cost},
         is_remote=is_remote,
     )
 
@@ -138,6 +141,7 @@ OFFERS = st.builds(
     max_batch=st.integers(0, 4),
     waiting=st.integers(0, 9),
     running=st.integers(0, 9),
+    price=st.none() | st.builds(Price, input_micro=st.integers(0, 10**7), output_micro=st.integers(0, 10**7)),
 )
 SNAPSHOTS = st.lists(
     st.builds(
@@ -149,7 +153,6 @@ SNAPSHOTS = st.lists(
         health=st.builds(Health, status=st.sampled_from(["healthy", "degraded", "unavailable"])),
         supports_streaming=st.booleans(),
         only_when_named=st.booleans(),
-        cost_micro=st.dictionaries(MODELS, st.integers(0, 3)),
         is_remote=st.booleans(),
     ),
     max_size=5,
@@ -162,6 +165,9 @@ REQUESTS = st.builds(
     tier=st.none() | st.sampled_from(Tier),
     privacy=st.sampled_from(["any", "local_only"]),
     needs_streaming=st.booleans(),
+    content=st.none() | st.builds(TextRequest, prompt=st.text(min_size=1), max_tokens=st.none() | st.integers(1, 9999)),
+    max_cost_micro=st.none() | st.integers(0, 10**5),
+    paid_before=st.sampled_from([(), ("openai",)]),
 )
 
 
@@ -196,8 +202,59 @@ def test_a_candidate_has_all_that_was_asked_for(request: RoutingRequest, snapsho
         assert request.model in (None, candidate.model)
         assert any((o.model, o.modality) == (candidate.model, request.modality) for o in snapshot.offers)
         assert request.model or not snapshot.only_when_named
-        costs.append(snapshot.cost_micro.get(candidate.model, 0))
+        costs.append(math.inf if candidate.quote is None else candidate.quote.estimated_micro)
     assert costs == sorted(costs)
+
+
+@given(REQUESTS, SNAPSHOTS)
+def test_no_candidate_can_cost_more_than_was_allowed_nor_be_paid_a_second_time(
+    request: RoutingRequest, snapshots: list[Snapshot]
+) -> None:
+    try:
+        candidates = order(request, snapshots).candidates
+    except (NoProvider, ModelNotFound):
+        return
+    for candidate in candidates:
+        if candidate.is_paid:
+            assert not request.paid_before
+            if request.max_cost_micro is not None:
+                assert candidate.quote is not None
+                assert request.content is None or candidate.quote.bound_micro <= request.max_cost_micro
+        else:
+            assert candidate.quote == FREE or candidate.quote is not None
+
+
+def test_the_cost_is_of_this_request_and_not_of_a_typical_one() -> None:
+    by_input, by_output = (
+        replace(place(name), offers=(replace(place(name).offers[0], price=price),))
+        for name, price in (("in", Price(input_micro=3_000_000)), ("out", Price(output_micro=1_000_000)))
+    )
+    long = TextRequest(prompt="word " * 1000, max_tokens=1)
+    short = TextRequest(prompt="word", max_tokens=1000)
+    assert ids(replace(TEXT, content=long), by_input, by_output) == ["out", "in"]
+    assert ids(replace(TEXT, content=short), by_input, by_output) == ["in", "out"]
+
+
+def test_what_costs_too_much_is_skipped_for_good_and_says_both_amounts() -> None:
+    dear = replace(place("dear"), offers=(replace(place("dear").offers[0], price=Price(output_micro=10_000_000)),))
+    asked = replace(TEXT, content=TextRequest(prompt="hello", max_tokens=1000), max_cost_micro=9_999)
+    with pytest.raises(NeverServed, match=r"dear may cost \$0.01, the request's max_cost_usd is \$0.009999"):
+        order(asked, [dear])
+    assert ids(replace(asked, max_cost_micro=10_000), dear) == ["dear"]
+    assert ids(asked, dear, place("local")) == ["local"]
+
+
+def test_what_nobody_knows_the_price_of_comes_last_and_not_at_all_under_a_limit() -> None:
+    unknown, dear, free = place("unknown", tier=Tier.PREMIUM), place("dear", cost=10**9), place("free")
+    assert ids(TEXT, unknown, dear, free) == ["free", "dear", "unknown"]
+    assert ids(replace(TEXT, max_cost_micro=10**10), unknown, dear, free) == ["free", "dear"]
+
+
+def test_nobody_is_paid_for_what_may_have_been_paid_already() -> None:
+    asked = replace(TEXT, paid_before=("openai",))
+    assert ids(asked, place("dear", cost=1), place("free")) == ["free"]
+    with pytest.raises(NeverServed, match="a call of openai may have done this and been paid already"):
+        order(asked, [place("dear", cost=1)])
 
 
 @given(REQUESTS, SNAPSHOTS)

@@ -1,0 +1,126 @@
+"""The account of one task: what each call of it may cost is reserved before it, what it did cost is booked after it.
+
+Not about whether a budget has room (spending.py) nor how it is kept (store/budget.py, store/usage.py).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ulid import ULID
+
+from protos.errors import FabricError
+from protos.types import Finished, Modality, Task, Usage
+from providers.pricing import Price, cost_micro, size_of
+from router.quotes import FREE
+from router.routing import Candidate
+from router.spending import AttemptInfo, Outcome, Payer, Spent
+from router.store import budget, usage
+from router.store.base import Records
+
+log = logging.getLogger(__name__)
+
+_FINISH_S: Final = 5.0  # for bookings that are under way when the router ends
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one place, under way."""
+
+    attempt: AttemptInfo
+    price: Price | None
+    size: str  # of the pictures, where their price depends on it
+    began_at: float  # on the monotonic clock
+    has_begun: bool = False  # the place has taken it
+    eta_s: float | None = None  # as the place said when it took it in
+
+
+def booked(
+    call: Call, took_s: float, *, finished: Finished | None = None, error: FabricError | None = None
+) -> Spent | None:
+    """What is to be written of a call that ended; with neither result nor error: its caller went away. None: nothing.
+
+    What a vendor may have billed without saying so counts at its bound: less could overspend a budget.
+    """
+    used = finished.usage if finished else Usage()
+    ended = Spent(attempt=call.attempt, outcome=Outcome.CANCELLED, usage=used, eta_s=call.eta_s, took_s=took_s)
+    bound = call.attempt.quote.bound_micro
+    if finished is not None:
+        cost = cost_micro(used, call.price, call.size) if call.price else 0
+        return replace(ended, outcome=Outcome.COMPLETED, cost_micro=cost)
+    if error is not None:
+        outcome = Outcome.CANCELLED if error.code == "cancelled" else Outcome.FAILED
+        ended = replace(ended, outcome=outcome, error_code=error.code.value)
+    may_have_run = bool(bound) and (call.has_begun if error is None else error.may_have_run)
+    if not (bound or call.has_begun):
+        return None  # refused at the door of a free place: nothing happened
+    return replace(ended, may_have_run=may_have_run, cost_micro=bound if may_have_run else 0, is_exact=not may_have_run)
+
+
+class Account:
+    """Of one task. `spent`: what ended and is not written yet."""
+
+    def __init__(self, records: Records, task: Task, key_id: str | None, job_id: str | None) -> None:
+        self._records, self._job_id = records, job_id
+        self._payer = Payer(organization_id=task.organization_id, key_id=key_id)
+        self._modality: Modality = task.modality
+        self._size = size_of(task.request)
+        self.spent: list[Spent] = []
+
+    async def begin(self, candidate: Candidate) -> Call:
+        """Before a call: reserves its bound, where there is one. Raises BudgetExceeded or BudgetReserved."""
+        attempt = AttemptInfo(
+            attempt_id=f"attempt_{ULID()}",
+            payer=self._payer,
+            job_id=self._job_id,
+            provider_id=candidate.provider_id,
+            model=candidate.model,
+            modality=self._modality,
+            quote=candidate.quote or FREE,
+        )
+        if attempt.quote.bound_micro:
+            await self._records.change(budget.reserve(attempt))
+        return Call(attempt, candidate.price, self._size, time.monotonic())
+
+    def end(self, call: Call, *, finished: Finished | None = None, error: FabricError | None = None) -> None:
+        """After it, however it ended."""
+        spent = booked(call, time.monotonic() - call.began_at, finished=finished, error=error)
+        if spent is not None:
+            self.spent.append(spent)
+
+    def take(self) -> Sequence[Spent]:
+        """What is to be written with the end of the job; from here on it is the caller's to write."""
+        spent, self.spent = self.spent, []
+        return spent
+
+
+class Accounts:
+    """Opens the accounts of a router, and writes those of direct calls behind them. One event loop."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def open(self, task: Task, *, key_id: str | None = None, job_id: str | None = None) -> Account:
+        return Account(self._records, task, key_id, job_id)
+
+    def settle(self, account: Account) -> None:
+        """Writes what a direct call cost, without making its caller wait; until then its reservation stands."""
+        if spent := account.take():
+            writing = asyncio.create_task(self._write(spent), name="book")
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
+
+    async def close(self) -> None:
+        """Waits for what is being written."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=_FINISH_S)
+
+    async def _write(self, spent: Sequence[Spent]) -> None:
+        try:
+            await self._records.change(usage.booked(spent))
+        except FabricError:
+            log.exception("what %d calls cost could not be written; their reservations stand", len(spent))

@@ -1,0 +1,30 @@
+"""Who may be asked next when a place has failed a task: a pure decision.
+
+Not about the order of the places (routing.py), nor about a later attempt at the same job (retries.py).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from protos.errors import Code, FabricError
+from router.routing import Candidate
+
+# Not retryable at the place that said so, and yet no fault of the request: another may have the model, or cost less.
+_ELSEWHERE: Final = frozenset({Code.MODEL_NOT_FOUND, Code.QUOTA_EXCEEDED})
+
+# Said by a free place that will have room again: a task waits for that, nobody is paid for it unasked.
+_WAITS: Final = frozenset({Code.OVERLOADED, Code.DRAINING, Code.RATE_LIMITED})
+
+
+def after_failure(
+    error: FabricError, by: Candidate, rest: Sequence[Candidate], *, has_output: bool
+) -> Sequence[Candidate]:
+    """Those of `rest` that may have the task now, in the same order; none: the error stands.
+
+    has_output: the caller has seen some of the answer, and another's would not go on from there.
+    """
+    if has_output or not (error.retryable or error.code in _ELSEWHERE):
+        return ()
+    if (by.is_paid and error.may_have_run) or (not by.is_paid and error.code in _WAITS):
+        return tuple(candidate for candidate in rest if not candidate.is_paid)
+    return rest
