@@ -198,25 +198,34 @@ def _attempts(facts: Facts) -> Iterator[AttemptRecord]:
         match event.kind:
             case EventKind.STARTED:
                 told += 1
-                where = {name: payload.get(name) for name in ("provider_id", "node_id", "model")}
-                running = AttemptRecord(number=told, started_at=event.timestamp, **where)
+                running = _record(told, payload, event.timestamp)
             case EventKind.RETRYING:
                 told += running is None
                 ended = running or AttemptRecord(number=told)
                 running = None
                 yield replace(ended, ended_at=event.timestamp, cause=payload["cause"], again_at=payload["not_before"])
             case EventKind.COMPLETED | EventKind.FAILED | EventKind.CANCELLED:
-                ended = running or AttemptRecord(number=told + 1, **_where(facts.job))
+                ended = running or _record(told + 1, _where(facts.job))
                 if running is not None or facts.job.attempts > told:
                     yield replace(ended, ended_at=event.timestamp, cause=payload.get("error"))
                 return
     if running is not None:
         yield running
     elif facts.dispatch is not None and facts.dispatch.has_started:
-        yield AttemptRecord(number=told + 1, started_at=facts.dispatch.began_at, **_where(facts.job))
+        yield _record(told + 1, _where(facts.job), facts.dispatch.began_at)
 
 
-def _where(job: Job) -> dict[str, str | None]:
+def _record(number: int, where: Json, started_at: float | None = None) -> AttemptRecord:
+    return AttemptRecord(
+        number=number,
+        started_at=started_at,
+        provider_id=where.get("provider_id"),
+        node_id=where.get("node_id"),
+        model=where.get("model"),
+    )
+
+
+def _where(job: Job) -> Json:
     return {"provider_id": job.provider_id, "node_id": job.node_id, "model": job.model}
 
 

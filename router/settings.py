@@ -58,6 +58,7 @@ class RouterSettings:
     lease_s: float = 10.0  # a router that stops renewing loses its jobs after this
     max_attempts: int = 5  # starts of one job
     heartbeat_s: float = 15.0  # between comments on an idle event stream; proxies cut at 30 to 60 s
+    reader_patience_s: float = 30.0  # the reader of a stream who takes nothing for so long is cut off, and can resume
 
     # Addresses that URLs of callers (webhooks, files) may lead to besides public ones: true, networks, addresses, names.
     allow_private_targets: tuple[str, ...] = ()
@@ -246,6 +247,7 @@ _POSITIVE: Final = (
     "lease_s",
     "max_attempts",
     "heartbeat_s",
+    "reader_patience_s",
     "webhook_timeout_s",
     "webhook_retention_s",
     "webhooks_per_organization",

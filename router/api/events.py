@@ -66,7 +66,9 @@ async def job_events(
 ) -> Response:
     """Every event of the job, the stored ones first, then live; ends after the last."""
     job = await existing(parts, job_id, reach)  # before the answer begins: a stream cannot become a 404
-    return EventStream(_of_job(parts, job, after or 0, include_output), parts.closing)
+    return EventStream(
+        _of_job(parts, job, after or 0, include_output), parts.closing, patience_s=parts.settings.reader_patience_s
+    )
 
 
 @routes.get("/workflow-runs/{run_id}/events")
@@ -86,7 +88,9 @@ async def organization_events(parts: WithParts, organization_id: WithOrganizatio
     """Every event of the organization from now on, or after the given one; without end."""
     if after is None:
         after = await parts.store.last_position(organization_id)  # now: what is stored from here on is in the stream
-    return EventStream(_of_organization(parts, organization_id, after), parts.closing)
+    return EventStream(
+        _of_organization(parts, organization_id, after), parts.closing, patience_s=parts.settings.reader_patience_s
+    )
 
 
 async def _of_job(parts: Parts, job: Job, after: int, include_output: bool) -> AsyncGenerator[bytes, None]:

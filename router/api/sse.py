@@ -13,6 +13,8 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from router.connections import CUT
+
 log = logging.getLogger(__name__)
 
 HEARTBEAT: Final = b": heartbeat\n\n"
@@ -31,17 +33,30 @@ def event_text(kind: str, data: Mapping[str, Any], id: str | None = None) -> byt
     return f"{head}event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n".encode()
 
 
+PATIENCE_S: Final = 30.0  # with a reader that takes nothing
+
+
 class EventStream(Response):
-    """Sends what `source` yields. `closing` ends the stream early, so that no open stream holds up the router's end."""
+    """Sends what `source` yields. `closing` ends the stream early, so that no open stream holds up the router's end.
+
+    A reader that takes nothing for `patience_s` is cut off. Until then it holds one page of events and what the
+    connection buffers, never more; it has all before the cut whole, and resumes after the last id that it saw.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: AsyncGenerator[bytes, None], closing: asyncio.Event, status_code: int = 200) -> None:
+    def __init__(
+        self,
+        source: AsyncGenerator[bytes, None],
+        closing: asyncio.Event,
+        status_code: int = 200,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         super().__init__(None, status_code, _HEADERS)
         del self.headers["content-length"]
-        self._source, self._closing = source, closing
+        self._source, self._closing, self._patience_s = source, closing, patience_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send_all(send))
         gone = asyncio.create_task(has_gone(receive))
@@ -53,15 +68,32 @@ class EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if not sending.cancelled() and (error := sending.exception()) is not None:
-            raise error
-        if not gone.done() or gone.cancelled():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if gone.done() and not gone.cancelled():
+            return
+        try:
+            if not sending.cancelled():
+                sending.result()
+            await self._send(send, b"", more=False)
+        except _StoppedReadingError:
+            log.info("%s: its reader took nothing for %g s and was cut off", scope["path"], self._patience_s)
+            scope[CUT]()
+            await has_gone(receive)
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._source):
             async for piece in self._source:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await self._send(send, piece, more=True)
+
+    async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            raise _StoppedReadingError from None
+
+
+class _StoppedReadingError(Exception):
+    """The reader takes nothing. Never leaves this module."""
 
 
 async def has_gone(receive: Receive) -> None:
