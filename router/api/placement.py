@@ -22,10 +22,15 @@ def checked_request(
 ) -> TaskRequest:
     """The request that the JSON means. Raises InputInvalid."""
     request = request_of(modality, input, params)
+    check_bounds(request, settings)
+    return request
+
+
+def check_bounds(request: TaskRequest, settings: RouterSettings) -> None:
+    """Raises InputInvalid for more text than the settings allow."""
     chars = sum(map(len, _texts(request)))
     if chars > settings.input_chars:
         raise InputInvalid.at("input", f"has {chars} characters of text: at most {settings.input_chars}")
-    return request
 
 
 def check_servable(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> None:
