@@ -44,7 +44,7 @@ def checked_filename(given: str | None) -> str | None:
     if given is None:
         return None
     name = PurePosixPath(given.replace("\\", "/")).name
-    if not name or len(name) > _NAME_CHARS or not name.isprintable():
+    if name in ("", "..") or len(name) > _NAME_CHARS or not name.isprintable():
         raise InputInvalid.at("filename", f"is {given[:80]!r}: use 1 to {_NAME_CHARS} printable characters")
     return name
 
