@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
+from protos.types import NodeId
 from providers.registry import ProviderRegistry, configured
 from router.accounts import Accounts
 from router.api import assets as asset_routes
@@ -44,6 +45,7 @@ from router.assets.library import AssetLimits, Assets
 from router.assets.links import Links, key_of
 from router.connections import Connection
 from router.events import Feed
+from router.grpc import door
 from router.jobs import JobEvent
 from router.keyring import Keyring
 from router.limits import RateLimits
@@ -51,6 +53,7 @@ from router.outbound import Outbound
 from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
 from router.secrets import Secrets
+from router.service import RouterService
 from router.settings import RouterSettings, bind
 from router.store.sql import SqlStore
 from router.targets import Allowed
@@ -61,6 +64,7 @@ from router.webhooks.messages import Dialect
 
 log = logging.getLogger(__name__)
 
+_NODE_ID: Final = NodeId("router")  # how its gRPC door calls itself
 _FINISH_S: Final = 5  # for direct calls that still run when the router ends; jobs are durable and need none
 
 _ABOUT: Final = """Durable jobs on local models: `POST /v1/jobs`, then follow `GET /v1/jobs/{id}/events`.
@@ -239,7 +243,16 @@ async def serve(settings: RouterSettings, listener: socket.socket) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
         log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
-        await server.serve([listener])
+        async with _grpc_door(settings, app.state.parts):
+            await server.serve([listener])
+
+
+@asynccontextmanager
+async def _grpc_door(settings: RouterSettings, parts: Parts) -> AsyncGenerator[None, None]:
+    service = RouterService(_NODE_ID, settings, parts.providers, parts.accounts, system.installed_version())
+    async with door(settings, service, parts.keyring.check) as target:
+        log.info("listening on %s for gRPC", target)
+        yield
 
 
 def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -> None:

@@ -24,6 +24,10 @@ from router.supervisor import ChildSpec, Supervisor
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs FABRIC_API_KEYS.")]
 Port = Annotated[int | None, typer.Option(help="HTTP port.", min=1, max=65535)]
+GrpcHost = Annotated[
+    str | None, typer.Option(help="Address of the gRPC door; any but loopback needs keys and a certificate as well.")
+]
+GrpcPort = Annotated[int | None, typer.Option(help="Port of the gRPC door, by default 3002.", min=1, max=65535)]
 Data = Annotated[Path | None, typer.Option(help="Folder of the database, the logs and what was measured.")]
 
 app = typer.Typer(
@@ -40,6 +44,8 @@ def up(
     *,
     host: Host = None,
     port: Port = None,
+    grpc_host: GrpcHost = None,
+    grpc_port: GrpcPort = None,
     data: Data = None,
     models: Annotated[Path, typer.Option(help="The catalog of local models.")] = Path("models.toml"),
     devices: Annotated[str, typer.Option(help="auto, cpu, or CUDA devices: cuda:0,cuda:1")] = "auto",
@@ -56,7 +62,8 @@ def up(
         raise InputInvalid.at("--once", "is given without --tour, whose end it is about: add --tour, or leave it out")
     names = _device_names(devices)
     targets = tuple(f"127.0.0.1:{node_port + index}" for index in range(len(names)))
-    settings = RouterSettings.load(os.environ, {"host": host, "port": port, "data_dir": data, "nodes": targets})
+    addresses = {"host": host, "port": port, "grpc_host": grpc_host, "grpc_port": grpc_port}
+    settings = RouterSettings.load(os.environ, {**addresses, "data_dir": data, "nodes": targets})
     _check_ports(settings, range(node_port, node_port + len(names)))
     logs = _log_folder(settings.data_dir) if tour else None
     nodes = [
@@ -72,6 +79,8 @@ def route(
     *,
     host: Host = None,
     port: Port = None,
+    grpc_host: GrpcHost = None,
+    grpc_port: GrpcPort = None,
     data: Data = None,
     node: Annotated[list[str] | None, typer.Option(help="gRPC address of a node; may be given again.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -79,7 +88,8 @@ def route(
     """Start a router alone. Nodes are named with --node, or FABRIC_NODES."""
     from router.app import serve_forever  # noqa: PLC0415 - FastAPI takes a second to import; --help should not
 
-    overrides = {"host": host, "port": port, "data_dir": data, "nodes": tuple(node) if node else None}
+    addresses = {"host": host, "port": port, "grpc_host": grpc_host, "grpc_port": grpc_port}
+    overrides = {**addresses, "data_dir": data, "nodes": tuple(node) if node else None}
     serve_forever(RouterSettings.load(os.environ, overrides), exit_with_parent=exit_with_parent)
 
 
@@ -110,15 +120,19 @@ def _check_ports(settings: RouterSettings, node_ports: Sequence[int]) -> None:
     """Refuses here, at once and with our own options' names, what a child would refuse seconds later with its own."""
     if max(node_ports) > _LAST_PORT:
         raise InputInvalid.at("--node-port", f"gives the nodes ports up to {max(node_ports)}: the last is {_LAST_PORT}")
-    with bind(settings):
+    with bind(settings), _held(settings.grpc_host, settings.grpc_port, "for gRPC", "--grpc-port or FABRIC_GRPC_PORT"):
         for port in node_ports:
-            try:
-                socket.create_server(("127.0.0.1", port)).close()
-            except OSError as error:
-                raise Conflict(
-                    f"port {port} on 127.0.0.1, for a node, is taken: stop what listens there, or choose another "
-                    "with --node-port"
-                ) from error
+            _held("127.0.0.1", port, "for a node", "--node-port").close()
+
+
+def _held(host: str, port: int, purpose: str, option: str) -> socket.socket:
+    """A port that is free, until the socket is closed."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Conflict(
+            f"port {port} on {host}, {purpose}, is taken: stop what listens there, or choose another with {option}"
+        ) from error
 
 
 _LAST_PORT: Final = 65535
@@ -152,6 +166,10 @@ def _route_arguments(settings: RouterSettings) -> list[str]:
         settings.host,
         "--port",
         str(settings.port),
+        "--grpc-host",
+        settings.grpc_host,
+        "--grpc-port",
+        str(settings.grpc_port),
         "--data",
         str(settings.data_dir),
         *nodes,

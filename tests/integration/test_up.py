@@ -129,6 +129,7 @@ async def test_a_taken_port_says_by_what_to_change_it(tmp_path: Path, fake_model
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "router.cli", "up", "--devices", "cpu", "--models", str(fake_models)]
         command += ["--port", str(port), "--node-port", str(free_port()), "--data", str(tmp_path)]
+        command += ["--grpc-port", str(free_port())]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
     assert f"{port}" in ended.stderr

@@ -20,7 +20,8 @@ def taken() -> Iterator[int]:
 
 def refusal(data: Path, *options: str) -> str:
     """The message with which `up` ends at once."""
-    ended = CliRunner().invoke(app, ["up", "--port", str(free_port()), "--data", str(data), *options])
+    ports = ["--port", str(free_port()), "--grpc-port", str(free_port())]
+    ended = CliRunner().invoke(app, ["up", *ports, "--data", str(data), *options])
     assert isinstance(ended.exception, FabricError), ended
     return ended.exception.message
 
@@ -55,3 +56,18 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     message = refusal(tmp_path / "file", "--tour", "--devices", "cpu", "--node-port", str(free_port()))
     assert message == f"{tmp_path}/file/logs cannot be written (Not a directory): name another folder with --data"
+
+
+def test_a_taken_grpc_port_says_by_which_option_to_change_it(tmp_path: Path, taken: int) -> None:
+    message = refusal(tmp_path, "--devices", "cpu", "--grpc-port", str(taken), "--node-port", str(free_port()))
+    assert message == (
+        f"port {taken} on 127.0.0.1, for gRPC, is taken: stop what listens there, or choose another "
+        "with --grpc-port or FABRIC_GRPC_PORT"
+    )
+
+
+@pytest.mark.parametrize("command", ["up", "route"])
+def test_the_help_tells_of_the_grpc_door(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "160"}).output
+    assert "--grpc-port" in shown
+    assert "--grpc-host" in shown

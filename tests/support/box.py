@@ -24,6 +24,7 @@ class Box:
 
     process: subprocess.Popen[bytes]
     url: str
+    grpc: str  # host:port of the router's gRPC door
     data: Path
     log: Path
 
@@ -66,14 +67,15 @@ def free_port() -> int:
 async def running(data: Path, models: Path, **environment: str) -> AsyncIterator[Box]:
     """A ready box on `models`; ends it and all its children."""
     data.mkdir(parents=True, exist_ok=True)
-    port, node_port, log = free_port(), free_port(), data / "up.log"
+    port, grpc_port, node_port, log = free_port(), free_port(), free_port(), data / "up.log"
     command = [sys.executable, "-m", "router.cli", "up", "--devices", "cpu", "--models", str(models)]
     command += ["--port", str(port), "--node-port", str(node_port), "--data", str(data)]
+    command += ["--grpc-port", str(grpc_port)]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, **environment}, start_new_session=True
         )
-    box = Box(process, f"http://127.0.0.1:{port}", data, log)
+    box = Box(process, f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", data, log)
     try:
         await box.wait_until_ready()
         yield box
