@@ -33,15 +33,25 @@ class VendorModel:
     sizes: tuple[str, ...] = ()  # of pictures, "1024x1024"; empty: any
     max_images: int = 0  # of one call; 0: any number
     quality: str = ""  # of pictures, as the vendor names it
+    is_inline: bool = False  # its pictures come in the answer without being asked for
     refuses: frozenset[str] = frozenset()  # our params that its vendor takes and this model does not
     takes: Mapping[str, str] = field(default_factory=dict)  # our params that it takes beside the usual -> its names
 
 
-class Catalog:
-    """The models by vendor and name."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A kind of OpenAI-compatible server, known by the name that a user gives it: "vllm", or "vllm-2"."""
 
-    def __init__(self, models: Iterable[VendorModel]) -> None:
+    name: str
+    takes: Mapping[str, str] = field(default_factory=dict)  # our params beyond OpenAI's -> its names
+
+
+class Catalog:
+    """The models by vendor and name, and the kinds of servers by name."""
+
+    def __init__(self, models: Iterable[VendorModel], servers: Iterable[Server] = ()) -> None:
         self._models = {(model.vendor, model.id): model for model in models}
+        self._servers = {server.name: server for server in servers}
 
     def of(self, vendor: ProviderId) -> Sequence[VendorModel]:
         """In the order of the file."""
@@ -54,22 +64,28 @@ class Catalog:
         """The model at every vendor that has it: what it would cost, also where the vendor is not switched on."""
         return [known for (_, name), known in self._models.items() if name == model]
 
-    def with_changes(self, models: Iterable[VendorModel]) -> "Catalog":
-        """With these added, or in the place of those of the same vendor and name."""
-        return Catalog([*self._models.values(), *models])
+    def server(self, name: str) -> Server:
+        """What is known of a server of that name; nothing but OpenAI's own params where the name says nothing."""
+        kind = next((kind for kind in self._servers if name == kind or name.startswith(f"{kind}-")), None)
+        return Server(name) if kind is None else self._servers[kind]
+
+    def with_changes(self, other: "Catalog") -> "Catalog":
+        """With those of another added, or in the place of those of the same name."""
+        models = [*self._models.values(), *other._models.values()]
+        return Catalog(models, [*self._servers.values(), *other._servers.values()])
 
 
 def load_catalog(own: Path | None = None) -> Catalog:
     """What ships, then `own` on top. Raises InputInvalid that names the file, the entry and the key."""
     shipped = files("providers") / "prices.toml"
-    catalog = Catalog(read_models(shipped.read_text(encoding="utf-8"), "providers/prices.toml"))
+    catalog = read_catalog(shipped.read_text(encoding="utf-8"), "providers/prices.toml")
     if own is None:
         return catalog
     try:
         text = own.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputInvalid.at("FABRIC_PRICES", f"{own} cannot be read ({error}): name a TOML file") from error
-    return catalog.with_changes(read_models(text, str(own)))
+    return catalog.with_changes(read_catalog(text, str(own)))
 
 
 # ---- reading ----
@@ -83,6 +99,7 @@ _MODEL_KEYS: Final[Mapping[str, type]] = {
     "context_tokens": int,
     "max_images": int,
     "quality": str,
+    "inline": bool,
     "sizes": list,
     "refuses": list,
     "takes": dict,
@@ -98,19 +115,31 @@ _PRICE_KEYS: Final[Mapping[str, type]] = {
 _KEYS: Final[Mapping[str, type]] = {**_MODEL_KEYS, **_BOUNDS_KEYS, **_PRICE_KEYS}
 
 
-def read_models(text: str, file: str) -> Sequence[VendorModel]:
-    """The models of a file's text. file: its name, for messages. Raises InputInvalid."""
+_SERVER_KEYS: Final[Mapping[str, type]] = {"name": str, "takes": dict, "source": str}
+
+
+def read_catalog(text: str, file: str) -> Catalog:
+    """What a file's text says. file: its name, for messages. Raises InputInvalid."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputInvalid.at(file, f"is not TOML: {error}") from error
-    unknown = sorted(document.keys() - {"version", "model"})
+    unknown = sorted(document.keys() - {"version", "model", "server"})
     if unknown:
-        raise InputInvalid.at(file, f"has {unknown[0]!r}: only version and [[model]] stand there")
+        raise InputInvalid.at(file, f"has {unknown[0]!r}: only version, [[model]] and [[server]] stand there")
     if document.get("version") != VERSION:
         raise InputInvalid.at(file, f"has version {document.get('version')!r}: this release reads version = {VERSION}")
-    entries = document.get("model", [])
-    return [model for index, entry in enumerate(entries) for model in _models(entry, f"{file} model[{index}]")]
+    entries = enumerate(document.get("model", []))
+    models = [model for index, entry in entries for model in _models(entry, f"{file} model[{index}]")]
+    servers = enumerate(document.get("server", []))
+    return Catalog(models, [_server(entry, f"{file} server[{index}]") for index, entry in servers])
+
+
+def _server(entry: Mapping[str, Any], where: str) -> Server:  # Any: TOML's values
+    _check_keys(entry, _SERVER_KEYS, where)
+    if not entry.get("name"):
+        raise InputInvalid.at(where, "has no name")
+    return Server(entry["name"], entry.get("takes", {}))
 
 
 def _models(entry: Mapping[str, Any], where: str) -> list[VendorModel]:  # Any: TOML's values
@@ -132,6 +161,7 @@ def _model(entry: Mapping[str, Any], name: ModelId, *, is_default: bool) -> Vend
         sizes=tuple(entry.get("sizes", ())),
         max_images=entry.get("max_images", 0),
         quality=entry.get("quality", ""),
+        is_inline=entry.get("inline", False),
         refuses=frozenset(entry.get("refuses", ())),
         takes=entry.get("takes", {}),
     )
@@ -153,17 +183,21 @@ def _check(entry: Mapping[str, Any], where: str) -> None:  # Any: TOML's values
         if not entry.get(key):
             raise InputInvalid.at(where, f"has no {key}")
     named = f"{where} ({entry['id']})"
-    for key, value in entry.items():
-        if key not in _KEYS:
-            raise InputInvalid.at(named, f"has {key!r}: the keys are {', '.join(sorted(_KEYS))}")
-        if type(value) is not _KEYS[key]:
-            raise InputInvalid.at(named, f"has {key} = {value!r}: use a value of type {_KEYS[key].__name__}")
-        if any(type(amount) is int and amount < 0 for amount in _amounts(value)):
-            raise InputInvalid.at(named, f"has {key} = {value!r}: use 0 or more")
+    _check_keys(entry, _KEYS, named)
     if entry["modality"] not in [modality.value for modality in Modality]:
         raise InputInvalid.at(named, f"has modality = {entry['modality']!r}: use one of {', '.join(Modality)}")
     if entry.keys() & {*_AMOUNTS, "size_micro"} and not entry.keys() >= {"as_of", "source"}:
         raise InputInvalid.at(named, "has a price without as_of and source: say when and where you read it")
+
+
+def _check_keys(entry: Mapping[str, Any], keys: Mapping[str, type], where: str) -> None:  # Any: TOML's values
+    for key, value in entry.items():
+        if key not in keys:
+            raise InputInvalid.at(where, f"has {key!r}: the keys are {', '.join(sorted(keys))}")
+        if type(value) is not keys[key]:
+            raise InputInvalid.at(where, f"has {key} = {value!r}: use a value of type {keys[key].__name__}")
+        if any(type(amount) is int and amount < 0 for amount in _amounts(value)):
+            raise InputInvalid.at(where, f"has {key} = {value!r}: use 0 or more")
 
 
 def _amounts(value: object) -> Iterable[object]:

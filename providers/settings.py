@@ -19,7 +19,8 @@ _OLLAMA_PORT: Final = 11434
 _RESERVED: Final = frozenset({"node", "echo", "openai", "anthropic", "ollama", "whisper", "comfyui"})  # provider ids
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _OURS: Final = re.compile(
-    r"FABRIC_(COMPATIBLE|ROUTERS)(_[A-Z0-9_]+_(KEY|MODELS|CA))?|FABRIC_(PRICES|OLLAMA_PULL|COMFYUI_WORKFLOW)"
+    r"FABRIC_(COMPATIBLE|ROUTERS)(_[A-Z0-9_]+_(KEY|MODELS|LOCAL|CA))?"
+    r"|FABRIC_(PRICES|ORGANIZATION_KEYS|OLLAMA_PULL|COMFYUI_WORKFLOW)"
 )
 
 
@@ -39,6 +40,7 @@ class CompatibleServer:
     url: str  # with its /v1
     key: str = field(default="", repr=False)  # "": it wants none
     models: tuple[DeclaredModel, ...] = ()  # empty: what GET /v1/models lists
+    is_local: bool = False  # it runs on this box and sends nothing on: free, and open to what must not leave the box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ def provider_settings(environ: Mapping[str, str], nodes: tuple[str, ...] = ()) -
         comfyui_url=_url(environ, "COMFYUI_URL"),
         comfyui_workflow=Path(environ["FABRIC_COMFYUI_WORKFLOW"]) if environ.get("FABRIC_COMFYUI_WORKFLOW") else None,
         routers=routers,
+        organization_keys=_yes(environ, "FABRIC_ORGANIZATION_KEYS"),
         prices=Path(environ["FABRIC_PRICES"]) if environ.get("FABRIC_PRICES") else None,
     )
 
@@ -108,6 +111,7 @@ def _compatible(environ: Mapping[str, str]) -> Iterator[CompatibleServer]:
             url=_checked_url("FABRIC_COMPATIBLE", url),
             key=environ.get(f"{stem}_KEY", "").strip(),
             models=tuple(_declared(f"{stem}_MODELS", environ.get(f"{stem}_MODELS", ""))),
+            is_local=_yes(environ, f"{stem}_LOCAL"),
         )
 
 
@@ -172,7 +176,7 @@ def _check_suffixed(environ: Mapping[str, str]) -> None:
         list_variable = f"FABRIC_{found[1]}"
         entries = _entries(environ.get(list_variable, ""))
         stems = {_stem(list_variable, entry.partition("=")[0].strip()) for entry in entries}
-        suffixes = ("_KEY", "_MODELS") if found[1] == "COMPATIBLE" else ("_KEY", "_CA")
+        suffixes = ("_KEY", "_LOCAL", "_MODELS") if found[1] == "COMPATIBLE" else ("_KEY", "_CA")
         known = sorted(stem + suffix for stem in stems for suffix in suffixes)
         if variable not in known:
             raise InputInvalid.at(
@@ -190,6 +194,16 @@ def _ollama(host: str) -> str:
     name = f"[{name}]" if name and ":" in name else name
     port = parts.port or (_OLLAMA_PORT if "://" not in host else None)
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path}"
+
+
+_YES_OR_NO: Final = {"": False, "0": False, "no": False, "false": False, "1": True, "yes": True, "true": True}
+
+
+def _yes(environ: Mapping[str, str], variable: str) -> bool:
+    text = environ.get(variable, "").strip().lower()
+    if text not in _YES_OR_NO:
+        raise InputInvalid.at(variable, f"is {text!r}: use yes or no")
+    return _YES_OR_NO[text]
 
 
 def _url(environ: Mapping[str, str], variable: str) -> str:

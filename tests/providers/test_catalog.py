@@ -7,7 +7,7 @@ import pytest
 
 from protos.errors import InputInvalid
 from protos.types import Modality, ModelId, ProviderId
-from providers.catalog import Catalog, load_catalog, read_models
+from providers.catalog import Catalog, load_catalog, read_catalog
 from providers.pricing import Price
 
 OPENAI, ANTHROPIC = ProviderId("openai"), ProviderId("anthropic")
@@ -97,6 +97,13 @@ def test_the_users_file_adds_models_and_replaces_others(tmp_path: Path) -> None:
     assert catalog.find(OPENAI, ModelId("gpt-4.1"))
 
 
+def test_a_kind_of_server_is_known_by_the_name_that_it_is_given(shipped: Catalog) -> None:
+    assert shipped.server("vllm").takes["top_k"] == "top_k"
+    assert shipped.server("vllm-2") == shipped.server("vllm")
+    assert shipped.server("llamacpp").takes["repetition_penalty"] == "repeat_penalty"
+    assert shipped.server("groq").takes == {}
+
+
 HEAD = 'version = 1\n[[model]]\nvendor = "v"\nid = "m"\nmodality = "text"\n'
 
 
@@ -113,12 +120,14 @@ HEAD = 'version = 1\n[[model]]\nvendor = "v"\nid = "m"\nmodality = "text"\n'
         (HEAD + "input_micro = -1", "use 0 or more"),
         (HEAD + "size_micro = { a = -1 }", "use 0 or more"),
         (HEAD + "input_micro = 1", "a price without as_of and source"),
+        ("version = 1\n[[server]]\ntakes = {}", "has no name"),
+        ("version = 1\n[[server]]\nname = 1", "name = 1: use a value of type str"),
         (HEAD.replace("text", "smell"), "modality = 'smell': use one of text"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(text: str, why: str) -> None:
     with pytest.raises(InputInvalid, match=f"^own.toml.*{why}"):
-        read_models(text, "own.toml")
+        read_catalog(text, "own.toml")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

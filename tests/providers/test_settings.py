@@ -44,6 +44,7 @@ def test_compatible_servers_are_named_with_a_key_and_models_each() -> None:
     environ = {
         "FABRIC_COMPATIBLE": "vllm=http://host:8000/v1, lm-studio=http://localhost:1234/v1/",
         "FABRIC_COMPATIBLE_LM_STUDIO_KEY": KEY,
+        "FABRIC_COMPATIBLE_LM_STUDIO_LOCAL": "yes",
         "FABRIC_COMPATIBLE_LM_STUDIO_MODELS": "llama3:8b, bge-m3:embedding",
     }
     models = (
@@ -52,7 +53,7 @@ def test_compatible_servers_are_named_with_a_key_and_models_each() -> None:
     )
     assert provider_settings(environ).compatible == (
         CompatibleServer(name="vllm", url="http://host:8000/v1"),
-        CompatibleServer(name="lm-studio", url="http://localhost:1234/v1", key=KEY, models=models),
+        CompatibleServer(name="lm-studio", url="http://localhost:1234/v1", key=KEY, models=models, is_local=True),
     )
 
 
@@ -85,6 +86,7 @@ def test_ollama_host_is_read_as_its_own_client_does(host: str, url: str) -> None
         ({"FABRIC_ROUTERS": "attic=attic.lan"}, "FABRIC_ROUTERS", "use host:port"),
         ({"FABRIC_COMPATIBLE": "a=http://b", "FABRIC_ROUTERS": "a=b:1"}, "FABRIC_ROUTERS", "choose another name"),
         ({"FABRIC_COMPATIBLE_GROQ_KEY": KEY}, "FABRIC_COMPATIBLE_GROQ_KEY", "belongs to nothing"),
+        ({"FABRIC_ORGANIZATION_KEYS": "perhaps"}, "FABRIC_ORGANIZATION_KEYS", "use yes or no"),
         ({"OPENAI_BASE_URL": "api.openai.com"}, "OPENAI_BASE_URL", "use http://host:port"),
         ({"OPENAI_BASE_URL": "http://host:port"}, "OPENAI_BASE_URL", "use http://host:port"),
         ({"COMFYUI_URL": f"http://me:{KEY}@host"}, "COMFYUI_URL", "password in its URL"),
@@ -97,9 +99,17 @@ def test_a_bad_value_stops_the_start_and_names_the_variable(environ: dict[str, s
 
 
 def test_a_router_reads_them_beside_its_own() -> None:
-    settings = RouterSettings.load({"OPENAI_API_KEY": KEY, "FABRIC_COMPATIBLE": "a=http://b/v1", "FABRIC_NODES": "n:1"})
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "FABRIC_ORGANIZATION_KEYS": "yes",
+        "FABRIC_COMPATIBLE": "a=http://b/v1",
+        "FABRIC_COMPATIBLE_A_LOCAL": "yes",
+        "FABRIC_NODES": "n:1",
+    }
+    settings = RouterSettings.load(environ)
     assert (settings.providers.nodes, settings.providers.openai_api_key) == (("n:1",), KEY)
-    assert [server.name for server in settings.providers.compatible] == ["a"]
+    assert [(server.name, server.is_local) for server in settings.providers.compatible] == [("a", True)]
+    assert settings.providers.organization_keys
 
 
 def test_keys_do_not_show_in_the_settings_text() -> None:

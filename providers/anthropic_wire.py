@@ -1,0 +1,223 @@
+"""Anthropic's Messages API through the official client. Source: https://docs.claude.com/en/api/messages-streaming.
+
+Not about which models there are (prices.toml) nor about the provider around it (anthropic.py).
+"""
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from protos.errors import FabricError, InputInvalid
+from protos.types import TaskRequest, TextDelta, TextRequest, TextResult, Usage
+from providers.catalog import VendorModel
+from providers.pricing import output_limit
+from providers.remote import Answer, CallPart, VendorCall
+from providers.vendor_errors import Call, cut, malformed, reading, retry_after_s, status_error, unreachable
+
+if TYPE_CHECKING:
+    from anthropic import APIStatusError, AsyncAnthropic
+    from anthropic.types import RawMessageStreamEvent
+
+KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
+_CONNECT_S: Final = 5.0  # a vendor that takes longer to shake hands is as good as away
+_POOL_S: Final = 10.0  # for one of the client's 1,000 connections
+_STATUS_OF: Final = {  # of an error within a stream. Source: https://docs.claude.com/en/api/errors
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}
+
+
+class AnthropicWire:
+    """An Api. Its client is imported at the start: a router without it does without."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._client: AsyncAnthropic | None = None
+
+    async def open(self) -> None:
+        try:
+            library: Any = await asyncio.to_thread(importlib.import_module, "anthropic")  # Any: a module
+        except ImportError as error:
+            raise InputInvalid.at(
+                KEY_VARIABLE,
+                f"is set, but the package `anthropic` is not installed ({error}): pip install 'fabric-node[vendors]'",
+            ) from error
+        self._client = library.AsyncAnthropic(
+            api_key="given with each call",
+            base_url=self._base_url,
+            max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
+            timeout=library.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
+            http_client=library.DefaultAsyncHttpxClient(follow_redirects=False),  # keys go to the host that is named
+        )
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    def check(self, request: TaskRequest, model: VendorModel) -> None:
+        errors = list(wrong(_text_only(request), model))
+        if errors:
+            raise InputInvalid.of(errors)
+
+    async def call(self, call: VendorCall) -> AsyncIterator[CallPart]:
+        assert self._client is not None, "anthropic was called before its start: this is a bug"
+        told = Call(vendor=call.model.vendor, model=call.model.id, key_variable=KEY_VARIABLE, key=call.key)
+        sent = body(_text_only(call.request), call.model)
+        with _translated(told, self._base_url):
+            # Any: the client's types do not see that `stream` is set
+            events: Any = await self._client.messages.create(**sent, extra_headers={"X-Api-Key": call.key})
+            async with events:
+                with reading(told):
+                    async for part in read(events, told):
+                        yield part
+
+
+def _text_only(request: TaskRequest) -> TextRequest:
+    assert isinstance(request, TextRequest), "a model of another modality in anthropic's list: this is a bug"
+    return request
+
+
+# ---- the wire; pure ----
+
+
+def wrong(request: TextRequest, model: VendorModel) -> Iterator[tuple[str, str]]:
+    """(path, message) of each field that is not taken."""
+    if not request.prompt and not any(message.role != "system" for message in request.messages):
+        yield "input.prompt", "is empty: give a prompt, or messages of a user"
+    if request.temperature > 1.0:
+        yield "params.temperature", f"is {request.temperature:g}: anthropic takes 0 to 1"
+    limit = model.bounds.max_output_tokens
+    if request.max_tokens is not None and limit and request.max_tokens > limit:
+        yield "params.max_tokens", f"is {request.max_tokens}: {model.id} writes {limit} at most"
+    refused = {
+        "seed": request.seed is not None,
+        "min_p": request.min_p != 0.0,
+        "repetition_penalty": request.repetition_penalty != 1.0,
+    }
+    for name, is_set in refused.items():
+        if is_set:
+            yield f"params.{name}", "is not taken by anthropic: leave it out, or use a model on this box"
+
+
+def body(request: TextRequest, model: VendorModel) -> dict[str, Any]:  # Any: JSON
+    """What is sent; a param that has no effect is left out, as some models refuse two of them together."""
+    system = "\n\n".join(message.content for message in request.messages if message.role == "system")
+    turns = [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"]
+    sent: dict[str, Any] = {  # Any: as above
+        "model": model.id,
+        "max_tokens": output_limit(request, model.bounds),
+        "messages": turns if request.prompt is None else [{"role": "user", "content": request.prompt}],
+        "stream": True,
+    }
+    if system:
+        sent["system"] = system
+    if request.temperature != 1.0:
+        sent["temperature"] = request.temperature
+    if request.top_p != 1.0:
+        sent["top_p"] = request.top_p
+    if request.top_k:
+        sent["top_k"] = request.top_k
+    if request.stop:
+        sent["stop_sequences"] = list(request.stop)
+    return sent
+
+
+async def read(events: "AsyncIterator[RawMessageStreamEvent]", call: Call) -> AsyncIterator[CallPart]:
+    """The pieces of the text, then the Answer."""
+    said: list[str] = []
+    counts: dict[str, int] = {}
+    reason, has_stopped = None, False
+    async for event in events:
+        match event.type:
+            case "message_start":
+                _count(counts, event.message.usage)
+            case "content_block_delta":
+                if event.delta.type == "text_delta":
+                    said.append(event.delta.text)
+                    yield TextDelta(event.delta.text)
+            case "message_delta":
+                _count(counts, event.usage)
+                reason = event.delta.stop_reason or reason
+            case "message_stop":
+                has_stopped = True
+            case _:
+                pass  # blocks begin and end; new kinds may come, as the vendor's docs say
+    if reason is None or not has_stopped:
+        raise cut(call, f"it ended without message_stop after {len(''.join(said))} characters")
+    yield Answer(TextResult("".join(said), _finish_reason(reason, call)), _usage(counts))
+
+
+def _count(counts: dict[str, int], usage: Any) -> None:  # Any: two types of the client, of cumulative counts
+    for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"):
+        value = getattr(usage, name, None)
+        if value is not None:
+            counts[name] = int(value)
+            if counts[name] < 0:
+                raise ValueError(f"{value} {name}")
+    details = getattr(usage, "output_tokens_details", None)
+    thinking = getattr(details, "thinking_tokens", None)
+    if thinking is not None:
+        counts["thinking_tokens"] = int(thinking)
+
+
+def _usage(counts: dict[str, int]) -> Usage:
+    """What it had cached is not in its input_tokens, but in ours."""
+    cached = counts.get("cache_read_input_tokens", 0)
+    return Usage(
+        input_tokens=counts["input_tokens"] + cached + counts.get("cache_creation_input_tokens", 0),
+        cached_tokens=cached,
+        output_tokens=counts["output_tokens"],
+        reasoning_tokens=counts.get("thinking_tokens", 0),
+    )
+
+
+def _finish_reason(reason: str, call: Call) -> Literal["stop", "length"]:
+    if reason == "refusal":
+        error = InputInvalid.at("input", f"{call.vendor} refused to answer: {call.model} found the content unfit")
+        error.may_have_run = True
+        raise error
+    return "length" if reason in ("max_tokens", "model_context_window_exceeded") else "stop"
+
+
+# ---- what the client raises ----
+
+
+@contextmanager
+def _translated(call: Call, base_url: str) -> Iterator[None]:
+    """Raises the FabricError of whatever the client raises within."""
+    import anthropic  # noqa: PLC0415  # imported at the start
+    import httpx2  # noqa: PLC0415  # comes with it
+
+    not_sent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _of_status(call, error) from error
+    except anthropic.APIConnectionError as error:
+        why = str(error.__cause__) or type(error.__cause__).__name__
+        raise (unreachable(call, base_url, why) if isinstance(error.__cause__, not_sent) else cut(call, why)) from error
+    except anthropic.AnthropicError as error:
+        raise malformed(call, str(error)) from error
+    except httpx2.HTTPError as error:  # while the stream was read
+        raise cut(call, str(error) or type(error).__name__) from error
+
+
+def _of_status(call: Call, error: "APIStatusError") -> FabricError:
+    """An error within a stream comes with the status of its head, which was 200."""
+    body: Any = error.body if isinstance(error.body, dict) else {}  # Any: what the vendor sent
+    inner = body.get("error") if isinstance(body.get("error"), dict) else {}
+    kind, said = str(inner.get("type") or ""), str(inner.get("message") or error.body or "")
+    is_within = error.response.status_code < 400
+    status = _STATUS_OF.get(kind, 500) if is_within else error.response.status_code
+    ours = status_error(call, status, said, kind=kind, retry_after_s=retry_after_s(error.response.headers, time.time()))
+    ours.may_have_run = ours.may_have_run or is_within
+    return ours

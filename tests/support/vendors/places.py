@@ -1,0 +1,97 @@
+"""Vendors' providers, each before its stand-in on a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from vendors.anthropic_app import AnthropicStandIn
+from vendors.openai_app import OpenAIStandIn
+from vendors.serving import BOUND_S, serving
+
+from protos.types import ModelId, ProviderId
+from providers.anthropic import anthropic_provider
+from providers.base import Provider
+from providers.catalog import Catalog, load_catalog
+from providers.compatible import Compatible
+from providers.keys import KeyOf
+from providers.openai import openai_provider
+from providers.settings import CompatibleServer, DeclaredModel
+
+KEY = "sk-standin-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class OpenAIPlace:
+    provider: Provider
+    vendor: OpenAIStandIn
+
+
+@dataclass(frozen=True)
+class AnthropicPlace:
+    provider: Provider
+    vendor: AnthropicStandIn
+
+
+def key_of(organization_id: str, variable: str) -> str | None:  # noqa: ARG001  # a KeyOf: the same for everybody
+    return KEY
+
+
+def only(vendor: str, models: Sequence[str]) -> Catalog:
+    """What ships, of these models alone."""
+    known = load_catalog()
+    found = [known.find(ProviderId(vendor), ModelId(model)) for model in models]
+    return Catalog([model for model in found if model is not None])
+
+
+@asynccontextmanager
+async def openai_place(
+    models: Sequence[str] = ("gpt-4o-mini", "text-embedding-3-small", "gpt-image-1", "whisper-1"), keys: KeyOf = key_of
+) -> AsyncIterator[OpenAIPlace]:
+    vendor = OpenAIStandIn(key=KEY)
+    async with serving(vendor.app()) as url, started(openai_provider(f"{url}/v1", only("openai", models), keys)) as it:
+        yield OpenAIPlace(it, vendor)
+
+
+@asynccontextmanager
+async def anthropic_place(
+    models: Sequence[str] = ("claude-haiku-4-5",), keys: KeyOf = key_of
+) -> AsyncIterator[AnthropicPlace]:
+    vendor = AnthropicStandIn(key=KEY)
+    async with serving(vendor.app()) as url, started(anthropic_provider(url, only("anthropic", models), keys)) as it:
+        yield AnthropicPlace(it, vendor)
+
+
+@asynccontextmanager
+async def compatible_place(
+    models: Sequence[str] = ("llama-3.1-8b", "bge-m3", "flux-1", "whisper-large"),
+    declared: Sequence[DeclaredModel] = (),
+    name: str = "vllm",
+) -> AsyncIterator[OpenAIPlace]:
+    vendor = OpenAIStandIn(models=models)
+    async with serving(vendor.app()) as url:
+        server = CompatibleServer(name=name, url=f"{url}/v1", models=tuple(declared))
+        changed = asyncio.Event()
+        provider = Compatible(server, load_catalog(), changed.set)
+        async with ready(provider, changed):
+            yield OpenAIPlace(provider, vendor)
+
+
+@asynccontextmanager
+async def started(provider: Provider) -> AsyncIterator[Provider]:
+    await provider.start()
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+@asynccontextmanager
+async def ready(provider: Provider, changed: asyncio.Event) -> AsyncIterator[None]:
+    """Started, and seen to be healthy. changed: what the provider sets when it changes."""
+    async with started(provider):
+        async with asyncio.timeout(BOUND_S):
+            while provider.snapshot().health.status != "healthy":
+                await changed.wait()
+                changed.clear()
+        yield
