@@ -51,6 +51,9 @@ class SystemInfo(BaseModel):
     version: str
     python: str
     platform: str
+    mode: str = Field(
+        description="development: whoever reaches this loopback address may do all; or keys: they are asked for"
+    )
     modalities: list[str] = Field(description="that some model here serves")
     limits: dict[str, int] = Field(description="bounds of the settings")
 
@@ -104,6 +107,7 @@ async def system_info(request: Request, parts: WithParts) -> Response:
         version=installed_version(),
         python=platform.python_version(),
         platform=platform.platform(),
+        mode="development" if parts.keyring.is_development else "keys",
         modalities=sorted({offer.modality for snapshot in parts.providers.snapshots() for offer in snapshot.offers}),
         limits={
             "body_bytes": settings.body_bytes,
