@@ -11,6 +11,7 @@ import pytest
 
 from node.daemon import Daemon
 from node.engine import Engine, LoadEngine, ModelSpec
+from node.engines import loader as engine_loader
 from node.engines.fake import FakeEngine, Faults
 from node.settings import NodeSettings
 from protos import codec
@@ -70,7 +71,10 @@ StartNode: TypeAlias = Callable[..., AbstractAsyncContextManager[Client]]
 
 @pytest.fixture
 def start_node(tmp_path: Path) -> StartNode:
-    """start_node(models=toml text, faults=..., load=a function of the spec, any setting): a running node's client."""
+    """start_node(models=toml text, faults=..., load=a function of the spec, any setting): a running node's client.
+
+    With are_real=True the engines are those that the models name.
+    """
 
     @asynccontextmanager
     async def start(
@@ -78,6 +82,7 @@ def start_node(tmp_path: Path) -> StartNode:
         *,
         faults: Faults | None = None,
         load: Callable[[ModelSpec], Engine] | None = None,
+        are_real: bool = False,
         **settings: object,
     ) -> AsyncIterator[Client]:
         path = tmp_path / "models.toml"
@@ -92,7 +97,9 @@ def start_node(tmp_path: Path) -> StartNode:
             listen="127.0.0.1:0", device="cpu", models_path=path, data_dir=tmp_path, drain_timeout_s=5.0
         )
         async with AsyncExitStack() as stack:
-            daemon = await stack.enter_async_context(Daemon(replace(chosen, **settings), loader))  # type: ignore[arg-type]
+            daemon = await stack.enter_async_context(
+                Daemon(replace(chosen, **settings), engine_loader if are_real else loader)
+            )  # type: ignore[arg-type]
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(daemon.target))
             yield Client(node_pb2_grpc.NodeStub(channel), channel, daemon)  # type: ignore[no-untyped-call]
 

@@ -13,12 +13,12 @@ from PIL.PngImagePlugin import PngInfo
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_INPUT_PIXELS: Final = 64_000_000  # a larger one takes some 200 MB to open
-# What Pillow raises for files that are no picture, cut, broken or absurdly large.
+# What Pillow raises for files that are no picture, cut or broken.
 # Source: the plugins of Pillow; SyntaxError is a broken PNG.
 _UNREADABLE: Final = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, struct.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
+_BOMBS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised before anything is unpacked
 
 
 class UnreadableError(ValueError):
@@ -54,6 +54,8 @@ def open_source(data: bytes) -> Source:
         return Source(ImageOps.exif_transpose(opened).convert("RGB"))
     except UnreadableError:
         raise
+    except _BOMBS as exc:
+        raise UnreadableError(f"claims too many pixels ({exc}): send at most {MAX_INPUT_PIXELS:,}") from exc
     except _UNREADABLE as exc:
         message = f"{len(data)} bytes cannot be read as a picture ({exc}): send a whole {', '.join(FORMATS)} file"
         raise UnreadableError(message) from exc

@@ -24,7 +24,9 @@ class UnetFamily:
 
     def __init__(self, parts: Parts) -> None:
         config = parts["unet"].config
-        if config.time_cond_proj_dim is not None or config.addition_embed_type or config.class_embed_type:
+        # "text" is made of what cross-attention reads; all others need inputs of their own.
+        more = config.addition_embed_type not in (None, "text") or config.class_embed_type
+        if config.time_cond_proj_dim is not None or more:
             raise LoadFailed(
                 "the UNet wants more than a time and a text: only those of Stable Diffusion 1.x and 2.x run"
             )

@@ -18,6 +18,7 @@ from protos.types import AudioRequest
 
 MAX_PROMPT_TOKENS: Final = 223  # Source: OpenAI's Whisper: half of the 448 positions, less <|startofprev|>
 SILENCE: Final = 1e-4  # of full scale, a third of a 16 bit file's last bit but one: no search for speech is needed
+SEARCHED_SAMPLES: Final = 600 * SAMPLE_RATE_HZ  # at once: the search takes some four times the memory of its piece
 MEL_FRAMES: Final = 3000  # of 10 ms, in a window
 
 # Source: faster_whisper.transcribe.BatchedInferencePipeline, which also puts pieces of speech together
@@ -74,7 +75,7 @@ class Reader:
         """Raises InputInvalid with the field, its value and what would do."""
         check(request, self._languages)
         samples = samples_of(request.audio.data, self._max_audio_s)
-        windows = spoken_windows(samples) if request.vad else cut_where_quiet(samples)
+        windows = spoken_windows(samples) if request.vad else [(span,) for span in cut_where_quiet(samples)]
         return AudioPayload(
             request=request,
             duration_s=len(samples) / SAMPLE_RATE_HZ,
@@ -111,7 +112,11 @@ def check(request: AudioRequest, languages: Languages) -> None:
 
 def spoken_windows(samples: Samples) -> list[Window]:
     """Where somebody speaks, put together to windows. Empty where nobody does."""
-    if np.abs(samples).max() < SILENCE:
+    if max(samples.max(), -samples.min()) < SILENCE:
         return []
-    found = get_speech_timestamps(samples, SPEECH)
-    return grouped([Span(int(span["start"]), int(span["end"])) for span in found])
+    return grouped([span for piece in cut_where_quiet(samples, SEARCHED_SAMPLES) for span in _spoken(samples, piece)])
+
+
+def _spoken(samples: Samples, piece: Span) -> list[Span]:
+    found = get_speech_timestamps(samples[piece.start : piece.end], SPEECH)
+    return [Span(piece.start + int(span["start"]), piece.start + int(span["end"])) for span in found]

@@ -46,13 +46,13 @@ def _pieces(span: Span) -> list[Span]:
     return [Span(start, end) for start, end in pairwise(starts)]
 
 
-def cut_where_quiet(samples: Samples) -> list[Window]:
-    """All of the recording, cut in the quietest place of the last 10 s of each window: for requests without VAD."""
+def cut_where_quiet(samples: Samples, most_samples: int = WINDOW_SAMPLES) -> list[Span]:
+    """All of the recording in pieces of at most so many samples, cut in the quietest place of the last 10 s of each."""
     cuts = [0]
-    while len(samples) - cuts[-1] > WINDOW_SAMPLES:
-        first = cuts[-1] + WINDOW_SAMPLES - SEARCH_SAMPLES
+    while len(samples) - cuts[-1] > most_samples:
+        first = cuts[-1] + most_samples - SEARCH_SAMPLES
         cuts.append(first + _quietest(samples[first : first + SEARCH_SAMPLES]))
-    return [(Span(start, end),) for start, end in pairwise([*cuts, len(samples)]) if end > start]
+    return [Span(start, end) for start, end in pairwise([*cuts, len(samples)]) if end > start]
 
 
 def _quietest(samples: Samples) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from small_whisper import CPU, RATE_HZ, Desk, flac, spec_of
 
 from node.engine import Progress
 from node.engines.whisper import load
+from node.engines.whisper.batch import Key
 from node.engines.whisper.decoding import Decoding
 from node.engines.whisper.engine import WhisperEngine
 from node.engines.whisper.model import Ears, load_model, memory_errors
 from protos.errors import InputInvalid, LoadFailed
-from protos.types import AudioRequest, AudioResult, TextRequest
+from protos.types import AudioRequest, AudioResult, Task, TaskId, TextRequest
 
 
 def babble(number: int) -> AudioRequest:
@@ -143,6 +145,50 @@ def test_poor_answers_are_tried_at_every_temperature_and_then_the_best_is_taken(
         steps += 1
     assert steps == 4  # 0.4, 0.6, 0.8, 1.0
     assert desk.result("poor").text
+
+
+def test_only_the_window_whose_answer_is_poor_is_tried_again(multilingual_path: Path) -> None:
+    """Of two windows; what is good enough lies between what the model thinks of its two answers."""
+    spec, lenient = spec_of(multilingual_path), Decoding(logprob_threshold=-1e9, compression_ratio_threshold=1e9)
+    model = load_model(spec, CPU)
+    asked = AudioRequest(audio=flac(small_whisper.noise(50.0, seed=5)), vad=False, language="en")
+    ears = Ears(model, lenient)
+    engine = WhisperEngine(spec, ears, lenient, "cpu")
+    vocals = engine.prepare(Task(id=TaskId("t"), request=asked)).payload.vocals
+    prompts = [ears.prompt([], "en", "transcribe")] * 2
+    attempts = ears.generate(ears.encode([vocal.mel for vocal in vocals]), prompts, Key(0, 0.0, vocals[0].max_tokens))
+    sureness = [attempt.avg_logprob for attempt in attempts]
+    assert len(set(sureness)) == 2
+    strict = replace(lenient, logprob_threshold=sum(sureness) / 2, no_speech_threshold=1.0)
+    desk, work = Desk(WhisperEngine(spec, Ears(model, strict), strict, "cpu")), list[int]()
+    desk.seat("t", asked)
+    while desk.engine.seated:
+        work.append(sum(desk.engine.step(None).work.values()))
+    assert work[0] == 2
+    assert len(work) > 1
+    assert set(work[1:]) == {1}
+
+
+def test_an_unknown_language_is_told_by_the_first_window_for_all(babbling: Desk) -> None:
+    """The first call takes one window of the file; then its language is what CTranslate2 finds likeliest."""
+    asked = AudioRequest(audio=flac(small_whisper.noise(65.0, seed=5)), vad=False)
+    assert babbling.seat("t", asked)
+    assert dict(babbling.engine.step(None).work) == {"t": 1}
+    babbling.run()
+    engine = babbling.engine
+    assert isinstance(engine, WhisperEngine)
+    (first, *_) = engine.prepare(Task(id=TaskId("t"), request=asked)).payload.vocals
+    (expected,) = engine._ears.detect(engine._ears.encode([first.mel]))
+    assert babbling.result("t").language == expected
+    known = babbling.alone(replace(asked, language=expected))
+    assert babbling.result("t").text == known.text
+
+
+def test_language_task_and_prompt_each_reach_the_model(babbling: Desk) -> None:
+    asked = AudioRequest(audio=flac(small_whisper.noise(20.0, seed=8)), vad=False, language="en")
+    changes: tuple[dict[str, Any], ...] = ({}, {"language": "de"}, {"task": "translate"}, {"prompt": "seven three"})
+    said = {babbling.alone(replace(asked, **change)).text for change in changes}
+    assert len(said) == len(changes)
 
 
 def test_a_window_without_speech_in_the_models_ears_is_silent(multilingual_path: Path) -> None:

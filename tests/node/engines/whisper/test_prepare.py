@@ -1,5 +1,6 @@
 """A request to windows: values checked, speech found, silence left out."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -76,10 +77,25 @@ def test_without_the_search_for_speech_all_of_it_is_read(english: Reader) -> Non
     assert sum(vocal.duration_s for vocal in payload.vocals) == pytest.approx(40)
 
 
-def test_an_hour_of_silence_has_no_windows(english: Reader) -> None:
-    payload = english.read(AudioRequest(audio=flac(np.zeros(3600 * RATE_HZ, np.float32))))
+def test_an_hour_of_silence_has_no_windows_and_takes_little_more_memory_than_its_samples(english: Reader) -> None:
+    request = AudioRequest(audio=flac(np.zeros(3600 * RATE_HZ, np.float32)))
+    tracemalloc.start()
+    payload = english.read(request)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert payload.duration_s == 3600
     assert payload.vocals == []
+    assert peak_bytes < 1.7 * 3600 * RATE_HZ * 4  # as float32; and as 16 bit, while it is read
+
+
+def test_speech_is_found_in_every_part_of_a_long_recording(english: Reader) -> None:
+    """It is searched in pieces of ten minutes."""
+    said, samples = samples_of_file(), np.zeros(11 * 60 * RATE_HZ, np.float32)
+    starts_s = (5, 640)
+    for start_s in starts_s:
+        samples[start_s * RATE_HZ :][: len(said)] = said
+    (vocal,) = english.read(AudioRequest(audio=flac(samples))).vocals
+    assert [span.start / RATE_HZ for span in vocal.window] == pytest.approx(starts_s, abs=1)
 
 
 def test_faint_hiss_is_searched_and_is_no_speech(english: Reader) -> None:

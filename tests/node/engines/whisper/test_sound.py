@@ -3,6 +3,7 @@
 import io
 import wave
 
+import av
 import numpy as np
 import pytest
 import small_whisper
@@ -29,15 +30,36 @@ def loudness(samples: np.ndarray) -> np.ndarray:
     return parts / parts.max()
 
 
-def test_stereo_at_44_kilohertz_becomes_mono_at_16() -> None:
-    tone = np.sin(np.arange(44_100) * 440 * 2 * np.pi / 44_100) * 20_000
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
+def test_any_rate_and_any_channels_become_mono_at_16_kilohertz(rate_hz: int, channels: int) -> None:
+    tone = np.sin(np.arange(rate_hz) * 440 * 2 * np.pi / rate_hz) * 20_000
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
-        file.setparams((2, 2, 44_100, 44_100, "NONE", ""))
-        file.writeframes(np.stack([tone, tone], axis=1).astype("<i2").tobytes())
+        file.setparams((channels, 2, rate_hz, rate_hz, "NONE", ""))
+        file.writeframes(np.stack([tone] * channels, axis=1).astype("<i2").tobytes())
     samples = samples_of(out.getvalue())
     assert len(samples) == pytest.approx(SAMPLE_RATE_HZ, abs=40)
     assert np.abs(samples).max() == pytest.approx(20_000 / 32_768, abs=0.02)
+    crossings = np.count_nonzero(np.diff(np.signbit(samples[100:-100])))
+    assert crossings == pytest.approx(880, abs=20)  # it is as high as it was
+
+
+def test_a_video_without_sound_is_a_named_error() -> None:
+    with pytest.raises(InputInvalid, match="has no sound, only video: send a file with an audio track"):
+        samples_of(silent_video())
+
+
+def silent_video() -> bytes:
+    """A quarter of a second of grey, in mp4."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 32
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 99, np.uint8))))
+        container.mux(stream.encode(None))
+    return out.getvalue()
 
 
 @pytest.mark.parametrize(

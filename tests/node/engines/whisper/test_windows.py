@@ -49,20 +49,26 @@ def test_short_pieces_share_a_window() -> None:
 def test_a_long_recording_is_cut_where_it_is_quiet() -> None:
     samples = np.ones(50 * HZ, np.float32)
     samples[26 * HZ : 27 * HZ] = 0.0
-    (first,), (second,) = cut_where_quiet(samples)
+    first, second = cut_where_quiet(samples)
     assert first.start == 0
     assert 26 * HZ <= first.end <= 27 * HZ
     assert second == Span(first.end, 50 * HZ)
 
 
 def test_a_short_recording_is_one_window() -> None:
-    assert cut_where_quiet(np.zeros(3 * HZ, np.float32)) == [(Span(0, 3 * HZ),)]
+    assert cut_where_quiet(np.zeros(3 * HZ, np.float32)) == [Span(0, 3 * HZ)]
 
 
 def test_a_recording_without_any_sound_in_it_still_moves_on() -> None:
-    windows = cut_where_quiet(np.zeros(95 * HZ, np.float32))
-    assert all(0 < duration_s(window) <= 30 for window in windows)
-    assert sum(duration_s(window) for window in windows) == pytest.approx(95)
+    spans = cut_where_quiet(np.zeros(95 * HZ, np.float32))
+    assert all(0 < span.samples <= 30 * HZ for span in spans)
+    assert sum(span.samples for span in spans) == 95 * HZ
+
+
+def test_larger_pieces_lose_nothing_either() -> None:
+    spans = cut_where_quiet(np.ones(95 * HZ, np.float32), 40 * HZ)
+    assert all(30 * HZ <= span.samples <= 40 * HZ for span in spans[:-1])
+    assert [span.end for span in spans] == [*(span.start for span in spans[1:]), 95 * HZ]
 
 
 def test_a_time_in_the_window_is_found_in_the_recording() -> None:
