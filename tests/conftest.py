@@ -1,9 +1,10 @@
-"""What every test gets: a guard that refuses any connection off this machine, and hypothesis without a clock."""
+"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, and --long."""
 
 import ipaddress
 import sys
 from typing import Any, Final
 
+import pytest
 from hypothesis import settings
 
 _LOCAL_NAMES: Final = frozenset({"", "localhost"})
@@ -36,3 +37,18 @@ sys.addaudithook(_refuse_outside)
 
 settings.register_profile("fabric", deadline=None, max_examples=50)  # no wall-clock assertions: machines are shared
 settings.load_profile("fabric")
+
+
+# ---- the long form ----
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also the tests that are marked long: many rounds of others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
