@@ -19,6 +19,7 @@ from protos.errors import InputInvalid, Internal, InvalidRequest
 from router.assets.content import HEAD_BYTES
 
 _SETTING: Final = "FABRIC_ASSETS_URL"
+_PROBE: Final = "probe"  # written and removed at the start
 _HEX: Final = frozenset("0123456789abcdef")
 _SHA256_CHARS: Final = 64
 
@@ -82,7 +83,8 @@ class Files:
             self._spool.mkdir(parents=True, exist_ok=True)
             for left in self._spool.iterdir():
                 left.unlink()
-            self._fs.exists(self._root)  # a bucket is asked now, not at the first upload
+            self._fs.pipe_file(f"{self._root}/{_PROBE}", b"")  # said now, not at the first upload
+            self._fs.rm_file(f"{self._root}/{_PROBE}")
         except Exception as exc:  # each file system has errors of its own, OSError and the bucket libraries' alike
             raise InvalidRequest(f"the assets cannot be kept at {self._root} ({exc}): set {_SETTING} right") from exc
 

@@ -1,0 +1,119 @@
+"""The bytes of assets in each place that they can be: a folder, a bucket behind a real S3 interface, memory."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from protos.errors import InputInvalid, Internal, InvalidRequest
+from router.assets.files import Arrived, Files
+
+DATA = bytes(range(256)) * 5000
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server on this machine."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="fabric")
+    yield "s3://fabric/assets"
+    client.close()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture(params=["folder", "bucket", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    urls: dict[str, Any] = {"folder": lambda: str(tmp_path / "assets"), "memory": lambda: "memory://assets"}
+    url = request.getfixturevalue("bucket") if request.param == "bucket" else urls[request.param]()
+    files = Files(url, tmp_path / "arriving")
+    files.open()
+    return files
+
+
+def arrived(files: Files, *chunks: bytes) -> Arrived:
+    arriving = files.arriving()
+    for chunk in chunks:
+        arriving.write(chunk)
+    return arriving.complete()
+
+
+def test_bytes_come_back_whole_and_in_part(files: Files) -> None:
+    file = arrived(files, DATA[:1000], DATA[1000:])
+    assert (file.size_bytes, file.sha256) == (len(DATA), hashlib.sha256(DATA).hexdigest())
+    assert file.head == DATA[:8192]
+    files.keep(file)
+    assert not file.path.exists()
+    assert files.read(file.sha256) == DATA
+    assert files.read(file.sha256, 10, 5000) == DATA[10:5000]
+    assert files.read(file.sha256, len(DATA) - 5, len(DATA)) == DATA[-5:]
+    assert file.sha256 in set(files.kept())
+
+
+def test_the_same_bytes_are_kept_once(files: Files) -> None:
+    for _ in range(2):
+        file = arrived(files, b"twice")
+        files.keep(file)
+        assert not file.path.exists()
+    assert list(files.kept()).count(file.sha256) == 1
+
+
+def test_what_is_removed_is_gone_and_can_be_removed_again(files: Files) -> None:
+    file = arrived(files, b"soon gone")
+    files.keep(file)
+    for _ in range(2):
+        files.remove(file.sha256)
+    assert file.sha256 not in set(files.kept())
+    with pytest.raises(Internal, match="is gone"):
+        files.read(file.sha256)
+
+
+def test_what_was_discarded_or_left_arriving_is_dropped(files: Files) -> None:
+    arriving = files.arriving()
+    arriving.write(b"half")
+    arriving.discard()
+    left = arrived(files, b"left")
+    files.open()
+    assert not left.path.exists()
+
+
+def test_the_file_is_in_the_bucket_by_its_hash(bucket: str, tmp_path: Path) -> None:
+    files = Files(bucket, tmp_path / "arriving")
+    files.open()
+    file = arrived(files, b"in the bucket")
+    files.keep(file)
+    client = boto3.client("s3")
+    body = client.get_object(Bucket="fabric", Key=f"assets/{file.sha256[:2]}/{file.sha256}")["Body"]
+    assert body.read() == b"in the bucket"
+    body.close()
+    client.close()
+
+
+def test_a_place_that_cannot_be_is_told_with_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(InputInvalid, match="FABRIC_ASSETS_URL"):
+        Files("nonsense://x", tmp_path)
+
+
+def test_a_bucket_that_is_not_there_is_told_at_the_start(bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="FABRIC_ASSETS_URL"):
+        Files(bucket.replace("fabric", "nowhere"), tmp_path / "arriving").open()
