@@ -1,0 +1,55 @@
+"""The short form of the soak, with the fake engines; and what it finds wrong."""
+
+from pathlib import Path
+
+from protos.errors import Cancelled, InputInvalid, Internal
+from protos.types import ModelId, TextRequest
+from scripts.soaking.mix import Caller, Plan
+from scripts.soaking.soak import soak
+from scripts.soaking.tally import Answer, Memory, Tally, judged
+
+FAKES = "".join(
+    f'[[model]]\nid = "{modality}"\nengine = "{engine}"\nmodality = "{modality}"\nseats = 2\n'
+    for modality, engine in {"text": "fake", "embedding": "fake", "image": "fake", "audio": "fake-beside"}.items()
+)
+
+
+async def test_mixed_load_ends_every_request_once_and_leaks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(FAKES)
+    tally, faults = await soak(tmp_path / "models.toml", seconds=12.0, growth_limit_mib=16.0, seed=1)
+    assert faults == []
+    assert set(tally.outcomes) == {"text", "embedding", "image", "audio"}
+    assert all(counts["finished"] and counts["refused"] for counts in tally.outcomes.values())
+    assert sum(counts["cancelled"] for counts in tally.outcomes.values()) > 0
+    assert sum(counts["left"] for counts in tally.outcomes.values()) > 0
+
+
+def plan(*, is_bad: bool = False, caller: Caller = "reads") -> Plan:
+    return Plan(TextRequest(prompt="a"), is_bad=is_bad, caller=caller, after_events=1)
+
+
+def test_each_end_that_a_caller_may_get_is_right_for_it_alone() -> None:
+    invalid, cancelled, broken = InputInvalid.at("prompt", "is empty"), Cancelled("by request"), Internal("a bug")
+    assert judged(plan(), 1, None).outcome == "finished"
+    assert judged(plan(is_bad=True), 0, invalid).outcome == "refused"
+    assert judged(plan(caller="cancels"), 0, cancelled).outcome == "cancelled"
+    assert judged(plan(caller="cancels"), 1, None).outcome == "finished"  # it was quicker
+    wrong = [
+        judged(plan(), 0, None),
+        judged(plan(), 2, None),
+        judged(plan(), 0, broken),
+        judged(plan(), 0, invalid),
+        judged(plan(), 1, cancelled),
+        judged(plan(), 0, cancelled),
+        judged(plan(is_bad=True), 1, None),
+    ]
+    assert {answer.outcome for answer in wrong} == {"wrong"}
+
+
+def test_growth_and_wrong_answers_are_faults() -> None:
+    tally = Tally(memory=[Memory(1.0, 100.0, 200.0), Memory(2.0, 120.0, 202.0)])
+    tally.add(ModelId("m"), Answer("finished"), 0.1)
+    assert tally.faults(growth_limit_mib=16.0) == ["the allocator holds 20.0 MiB more than after the warm-up"]
+    tally.add(ModelId("m"), Answer("wrong", "two results"), 0.1)
+    tally.add(ModelId("silent"), Answer("refused"), 0.1)
+    assert tally.faults(growth_limit_mib=30.0) == ["m: two results", "no request of silent finished"]
