@@ -98,10 +98,10 @@ class Store(Records, Protocol):
         """Writes what is queued, then closes."""
         ...
 
-    async def create(self, job: Job, waiting_limit: int) -> tuple[Job, bool]:
+    async def create(self, job: Job, waiting_limit: int, key_limit: int | None = None) -> tuple[Job, bool]:
         """Stores a pending job and its job.created event; (job, True). With an idempotency key that exists: the
         original job and False; raises IdempotencyKeyReused when its payload differs. Raises Overloaded when
-        `waiting_limit` jobs are pending already."""
+        `waiting_limit` jobs are pending already, QuotaExceeded when `key_limit` jobs of its key have not ended."""
         ...
 
     async def get(self, job_id: JobId) -> Job | None: ...

@@ -21,6 +21,11 @@ def position_counter(organization_id: str) -> str:
     return f"position:{organization_id}"
 
 
+def unfinished_counter(key_id: str) -> str:
+    """Of the jobs of a key that have not ended."""
+    return f"unfinished:{key_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What of a job's row changes while it lives, and what decides about that. Fields are named as the columns."""
@@ -41,6 +46,7 @@ class Standing:
     turn: int | None = None
     due_at: float | None = None
     deadline_at: float | None = None  # never changes
+    key_id: str | None = None  # nor does this
     lease_token: str | None = None
 
 
@@ -86,10 +92,13 @@ class Group:
     def pending(self) -> int:
         return self.counters.get(JobState.PENDING, 0)
 
+    def unfinished(self, key_id: str) -> int:
+        return self.counters.get(unfinished_counter(key_id), 0)
+
     def insert(self, job: Job, columns: Mapping[str, object], standing: Standing) -> Standing:
         """Adds a pending job and its first event."""
         self.rows[job.id] = standing
-        self._count(job.state, 1)
+        self._count(standing, job.state, 1)
         if job.request.idempotency_key is not None:
             self.originals[(job.request.organization_id, job.request.idempotency_key)] = job
         request = job.request
@@ -103,8 +112,8 @@ class Group:
         """Replaces the row of a job, and keeps the count of those that have not ended."""
         was = self.rows[row.id].state
         if was is not row.state:
-            self._count(was, -1)
-            self._count(row.state, 1)
+            self._count(row, was, -1)
+            self._count(row, row.state, 1)
         self.rows[row.id] = self.changed[row.id] = row
 
     def put_with_event(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
@@ -113,9 +122,12 @@ class Group:
         self.put(row)
         return self._record(row, kind, payload)
 
-    def _count(self, state: JobState, more: int) -> None:
-        if state in UNFINISHED:
-            self.counters[state.value] = self.counters.get(state.value, 0) + more
+    def _count(self, row: Standing, state: JobState, more: int) -> None:
+        if state not in UNFINISHED:
+            return
+        names = [state.value] if row.key_id is None else [state.value, unfinished_counter(row.key_id)]
+        for name in names:
+            self.counters[name] = self.counters.get(name, 0) + more
 
     def _record(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
         counter = position_counter(row.organization_id)

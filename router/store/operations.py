@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
-from protos.errors import IdempotencyKeyReused, Overloaded
+from protos.errors import IdempotencyKeyReused, Overloaded, QuotaExceeded
 from router.jobs import (
     TERMINAL,
     TERMINAL_KIND,
@@ -47,6 +47,7 @@ class Operation(Protocol[Result_co]):
 class Create:
     job: Job
     waiting_limit: int
+    key_limit: int | None  # of unfinished jobs of its key
     columns: Columns  # of the request, encoded by the caller
 
     @property
@@ -62,6 +63,7 @@ class Create:
                 retry_after_s=RETRY_AFTER_S,
             )
         request = self.job.request
+        self._check_key(group)
         standing = Standing(
             id=self.job.id,
             organization_id=request.organization_id,
@@ -70,11 +72,23 @@ class Create:
             state=self.job.state,
             model=self.job.model,
             seq=1,
+            key_id=request.key_id,
             turn=group.turns.take(request.lane, request.priority, request.organization_id),
             deadline_at=self.job.deadline_at,
         )
         group.insert(self.job, self.columns, standing)
         return self.job, True
+
+    def _check_key(self, group: Group) -> None:
+        """Here, where the jobs of a key are counted: of many that come at once no more pass than may."""
+        key_id = self.job.request.key_id
+        if key_id is None or self.key_limit is None or group.unfinished(key_id) < self.key_limit:
+            return
+        raise QuotaExceeded(
+            f"the key {key_id} has {group.unfinished(key_id)} jobs that have not ended, its limit is {self.key_limit}: "
+            "wait for one to end",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
     def _original(self, group: Group) -> Job | None:
         request = self.job.request

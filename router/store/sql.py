@@ -106,8 +106,8 @@ class SqlStore:
 
     # ---- writes ----
 
-    async def create(self, job: Job, waiting_limit: int) -> tuple[Job, bool]:
-        write = Create(job, waiting_limit, request_columns(job.request))
+    async def create(self, job: Job, waiting_limit: int, key_limit: int | None = None) -> tuple[Job, bool]:
+        write = Create(job, waiting_limit, key_limit, request_columns(job.request))
         return cast(tuple[Job, bool], await self._write(write))
 
     async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:

@@ -16,7 +16,16 @@ from router.jobs import Job, JobEvent, JobId, JobState
 from router.store import tables, usage
 from router.store.base import Lease
 from router.store.dialect import execute_many
-from router.store.group import FRONT, UNFINISHED, Group, IdempotencyKey, Standing, Turns, position_counter
+from router.store.group import (
+    FRONT,
+    UNFINISHED,
+    Group,
+    IdempotencyKey,
+    Standing,
+    Turns,
+    position_counter,
+    unfinished_counter,
+)
 from router.store.operations import Create, Expire, Operation, Requeue
 from router.store.rows import event_columns, job_from
 
@@ -61,7 +70,7 @@ NEXT_IN_LANE = (
 INSERT_JOB = insert(_jobs)
 INSERT_EVENT = insert(_events)
 INSERT_COUNTER = insert(_counters)
-_FIXED: Final = ("id", "organization_id", "lane", "priority", "deadline_at")
+_FIXED: Final = ("id", "organization_id", "lane", "priority", "deadline_at", "key_id")
 _MOVING: Final = tuple(name for name in _STANDING if name not in _FIXED)
 UPDATE_STANDING = (
     update(_jobs).where(_jobs.c.id == bindparam("key")).values({name: bindparam(name) for name in _MOVING})
@@ -138,13 +147,13 @@ def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], flo
 def _read(connection: Connection, operations: Sequence[Operation[Any]], now: float) -> Group:
     creates = [operation for operation in operations if isinstance(operation, Create)]
     rows = _standings(connection, {job_id for operation in operations for job_id in operation.job_ids})
-    organizations = {row.organization_id for row in rows.values()}
-    organizations.update(create.job.request.organization_id for create in creates)
+    owners = {(row.organization_id, row.key_id) for row in rows.values()}
+    owners.update((create.job.request.organization_id, create.job.request.key_id) for create in creates)
     return Group(
         now=now,
         rows=rows,
         originals=_originals(connection, creates),
-        counters=(counters := _counters_of(connection, organizations)),
+        counters=(counters := _counters_of(connection, owners)),
         stored_counters=frozenset(counters),
         turns=_turns(connection, creates),
     )
@@ -174,9 +183,14 @@ def _originals(connection: Connection, creates: Sequence[Create]) -> dict[Idempo
     return originals
 
 
-def _counters_of(connection: Connection, organizations: Iterable[str]) -> dict[str, int]:
-    names = [*UNFINISHED, *(position_counter(organization_id) for organization_id in organizations)]
-    return {row.name: row.value for row in connection.execute(COUNTERS, {"names": names})}
+def _counters_of(connection: Connection, owners: Iterable[tuple[str, str | None]]) -> dict[str, int]:
+    """owners: the organization and the key of each job."""
+    names = {state.value for state in UNFINISHED}
+    for organization_id, key_id in owners:
+        names.add(position_counter(organization_id))
+        if key_id is not None:
+            names.add(unfinished_counter(key_id))
+    return {row.name: row.value for row in connection.execute(COUNTERS, {"names": list(names)})}
 
 
 def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
@@ -246,7 +260,7 @@ def _swept(
     due = {row.id: _standing(row) for row in connection.execute(which, {"now": now})}
     if not due:
         return []
-    counters = _counters_of(connection, {row.organization_id for row in due.values()})
+    counters = _counters_of(connection, {(row.organization_id, row.key_id) for row in due.values()})
     stored = frozenset(counters)
     group = Group(now=now, rows=due, originals={}, counters=counters, stored_counters=stored, turns=Turns({}, {}))
     for job_id in list(due):

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from scripted import LANE, ORGANIZATION, ManualClock, a_job
 
-from protos.errors import IdempotencyKeyReused, InvalidRequest, JobTerminal, NotFound, Overloaded
+from protos.errors import IdempotencyKeyReused, InvalidRequest, JobTerminal, NotFound, Overloaded, QuotaExceeded
 from protos.types import Modality, OrganizationId, Tier, Usage
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState
 from router.store.base import Ending, JobFilter, Lease, LeaseLost, Store
@@ -510,3 +510,40 @@ async def test_the_started_event_says_what_was_decided(store: Store) -> None:
     await store.start(lease, "node", "node-1", "parrot", {"reason": "is the only one"})
     (_, started) = await store.events_of_job(lease.job.id, 0, 10)
     assert (started.payload["reason"], started.payload["node_id"]) == ("is the only one", "node-1")
+
+
+# ---- how many jobs a key may have ----
+
+
+async def test_of_many_jobs_of_a_key_at_once_no_more_pass_than_may(store: Store) -> None:
+    created = await asyncio.gather(
+        *(store.create(a_job(key_id="key_1"), 1000, 3) for _ in range(20)), return_exceptions=True
+    )
+    refused = [each for each in created if isinstance(each, QuotaExceeded)]
+    assert len(refused) == 17
+    assert refused[0].retry_after_s
+    await store.create(a_job(key_id="key_2"), 1000, 3)
+    await store.create(a_job(), 1000, 3)
+
+
+async def test_a_job_that_ends_makes_room_for_another_of_its_key(store: Store) -> None:
+    one, _ = await store.create(a_job(key_id="key_1"), 1000, 1)
+    with pytest.raises(QuotaExceeded, match="key_1 has 1 jobs that have not ended, its limit is 1"):
+        await store.create(a_job(key_id="key_1"), 1000, 1)
+    (lease,) = await store.claim({LANE: 1}, 1000.0)
+    await store.start(lease, "p", "n", "m")
+    with pytest.raises(QuotaExceeded):
+        await store.create(a_job(key_id="key_1"), 1000, 1)
+    await store.cancel(one.id)
+    two, _ = await store.create(a_job(key_id="key_1"), 1000, 1)
+    (lease,) = await store.claim({LANE: 1}, 1000.0)
+    await store.start(lease, "p", "n", "m")
+    await store.finish(lease, DONE)
+    await store.create(a_job(key_id="key_1"), 1000, 1)
+    assert two.request.key_id == "key_1"
+
+
+async def test_a_repeated_idempotency_key_needs_no_room(store: Store) -> None:
+    job, _ = await store.create(a_job(key_id="key_1", idempotency_key="k", payload_hash="h"), 1000, 1)
+    again, is_new = await store.create(a_job(key_id="key_1", idempotency_key="k", payload_hash="h"), 1000, 1)
+    assert (again.id, is_new) == (job.id, False)
