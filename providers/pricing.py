@@ -115,7 +115,7 @@ def size_of(request: TaskRequest) -> str:
 
 def typical_cost_micro(price: Price, bounds: Bounds) -> int:
     """Of one request of medium size, for a list of places."""
-    tokens = min(DEFAULT_MAX_TOKENS, bounds.max_output_tokens) if price.output_micro else 0
+    tokens = min(DEFAULT_MAX_TOKENS, bounds.max_output_tokens or DEFAULT_MAX_TOKENS) if price.output_micro else 0
     has_pictures = bool(price.image_micro or price.sizes or bounds.image_tokens)
     usage = Usage(
         input_tokens=_TYPICAL_INPUT_TOKENS if price.input_micro else 0,

@@ -17,28 +17,35 @@ from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
 from protos.types import NodeId
+from providers.catalog import load_catalog
+from providers.keys import settings_keys
 from providers.registry import ProviderRegistry, configured
 from router.accounts import Accounts
 from router.api import assets as asset_routes
 from router.api import (
     audit,
+    budget,
     direct,
     documentation,
     envelope,
+    estimate,
     events,
     explain,
+    fairstack,
     jobs,
     keys,
     nodes,
     providers,
     secrets,
     system,
+    usage,
     webhooks,
 )
 from router.api.access import Access
 from router.api.context import Parts
 from router.api.gate import Gate
 from router.api.metrics import Metrics
+from router.api.openai import ROUTES as OPENAI
 from router.assets.attachments import Attachments, FetchLimits
 from router.assets.files import Files
 from router.assets.library import AssetLimits, Assets
@@ -60,12 +67,17 @@ from router.targets import Allowed
 from router.vault import vault_of
 from router.webhooks.generations import generation_event
 from router.webhooks.hooks import HookSettings, Webhooks
-from router.webhooks.messages import Dialect
+from router.webhooks.messages import Shapes
 
 log = logging.getLogger(__name__)
 
 _NODE_ID: Final = NodeId("router")  # how its gRPC door calls itself
 _FINISH_S: Final = 5  # for direct calls that still run when the router ends; jobs are durable and need none
+
+_DEVELOPMENT: Final = (
+    "development mode: there are no keys, so whoever reaches this loopback address may do all; "
+    "set FABRIC_API_KEYS, or make a key with `fabric-node keys create`, to ask for them"
+)
 
 _ABOUT: Final = """Durable jobs on local models: `POST /v1/jobs`, then follow `GET /v1/jobs/{id}/events`.
 
@@ -98,14 +110,19 @@ def build_app(settings: RouterSettings) -> FastAPI:
         explain.routes,
         events.routes,
         providers.routes,
+        estimate.routes,
         direct.routes,
         nodes.routes,
         keys.routes,
         audit.routes,
         secrets.routes,
+        usage.routes,
+        budget.routes,
         webhooks.routes,
         system.routes,
         asset_routes.routes,
+        fairstack.routes,
+        *OPENAI,
     )
     Access().check(routers)
     for routes in routers:
@@ -130,16 +147,17 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
 
     vault = vault_of(settings.data_dir, settings.secret_key)
     store = SqlStore(settings.database_url, on_commit)
-    accounts = Accounts(store)
-    vendor_keys = Secrets(store, vault, {})
+    accounts, catalog = Accounts(store), load_catalog(settings.providers.prices)
+    vendor_keys = Secrets(store, vault, settings_keys(settings.providers))
     outbound = Outbound(Allowed.of(settings.allow_private_targets))
     hooks = Webhooks(store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings))
     feed = Feed(store, settings.heartbeat_s)
-    registry = ProviderRegistry(configured(settings.providers, wake))
+    registry = ProviderRegistry(configured(settings.providers, wake, vendor_keys.key_of))
     links = Links(key_of(settings.data_dir), settings.public_base, time.time)
     files = Files(settings.assets_place, settings.data_dir / "arriving")
     assets = Assets(store, files, _asset_limits(settings), time.time)
     attachments = Attachments(assets, links, outbound, FetchLimits(settings.fetch_bytes, settings.fetch_timeout_s))
+    service = RouterService(_NODE_ID, settings, registry, accounts, system.installed_version())
     runner = Runner(store, feed, registry, _runner_settings(settings), time.time, attachments=attachments)
     async with AsyncExitStack() as stack:
         await store.open()
@@ -163,11 +181,13 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
             feed=feed,
             providers=registry,
             runner=runner,
+            service=service,
             metrics=metrics,
             keyring=keyring,
             vault=vault,
             secrets=vendor_keys,
             accounts=accounts,
+            catalog=catalog,
             outbound=outbound,
             webhooks=hooks,
             assets=assets,
@@ -179,10 +199,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
 
 
 # How an event is shown to a webhook, by the API that the webhook came by.
-_SHAPES: Final = {
-    Dialect.FABRIC: lambda event, _job: events.event_data(event),
-    Dialect.FAIRSTACK: generation_event,
-}
+_SHAPES: Final = Shapes(events.event_data, generation_event)
 
 
 def _hook_settings(settings: RouterSettings) -> HookSettings:
@@ -243,14 +260,15 @@ async def serve(settings: RouterSettings, listener: socket.socket) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.stop)
         log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+        if app.state.parts.keyring.is_development:
+            log.info(_DEVELOPMENT)
         async with _grpc_door(settings, app.state.parts):
             await server.serve([listener])
 
 
 @asynccontextmanager
 async def _grpc_door(settings: RouterSettings, parts: Parts) -> AsyncGenerator[None, None]:
-    service = RouterService(_NODE_ID, settings, parts.providers, parts.accounts, system.installed_version())
-    async with door(settings, service, parts.keyring.check) as target:
+    async with door(settings, parts.service, parts.keyring.check) as target:
         log.info("listening on %s for gRPC", target)
         yield
 

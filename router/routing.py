@@ -41,7 +41,7 @@ class Candidate:
 
     @property
     def is_paid(self) -> bool:
-        return self.quote is None or self.quote.bound_micro > 0
+        return self.quote is None or self.price is not None or self.quote.bound_micro > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ Not about their table (store/secrets.py) nor the sealing itself (vault.py).
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from protos.types import OrganizationId
+from providers.keys import KeyOf
 from router.store import secrets as table
 from router.store.base import Records
 from router.store.secrets import Secret
@@ -14,17 +15,14 @@ from router.vault import SealBroken, Vault
 
 log = logging.getLogger(__name__)
 
-KeyOf = Callable[[OrganizationId, str], str | None]
-"""(organization, variable such as OPENAI_API_KEY) -> the key to call that vendor with, or None."""
-
 
 class Secrets:
     """Opened after the store. Keeps the sealed text of each secret in memory, as only this router writes them: what a
     vendor call asks for costs no look into the database."""
 
-    def __init__(self, records: Records, vault: Vault, defaults: Mapping[str, str]) -> None:
-        """defaults: the keys of the router's own settings, by variable, for organizations that have none."""
-        self._records, self._vault, self._defaults = records, vault, dict(defaults)
+    def __init__(self, records: Records, vault: Vault, otherwise: KeyOf) -> None:
+        """otherwise: the keys of the router's own settings, for organizations that have none."""
+        self._records, self._vault, self._otherwise = records, vault, otherwise
         self._sealed: dict[tuple[str, str], str] = {}
 
     async def open(self) -> None:
@@ -50,7 +48,7 @@ class Secrets:
     def key_of(self, organization_id: OrganizationId, variable: str) -> str | None:
         """The organization's own, else the settings'. A KeyOf."""
         sealed = self._sealed.get((organization_id, variable))
-        return self._defaults.get(variable) if sealed is None else self._vault.open(sealed)
+        return self._otherwise(organization_id, variable) if sealed is None else self._vault.open(sealed)
 
     def _renewed(self, sealed: str) -> str:
         try:

@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from protos.errors import Cancelled, InputInvalid, NotFound, UnsupportedMediaType
 from protos.types import OrganizationId
+from providers.catalog import Catalog
 from providers.registry import ProviderRegistry
 from router.accounts import Accounts
 from router.api.metrics import Metrics
@@ -26,6 +27,7 @@ from router.outbound import Outbound
 from router.principals import ANONYMOUS, Principal
 from router.runner import Runner
 from router.secrets import Secrets
+from router.service import RouterService
 from router.settings import RouterSettings
 from router.store.base import Store
 from router.vault import Vault
@@ -44,7 +46,9 @@ class Parts:
     store: Store
     feed: Feed
     providers: ProviderRegistry
+    catalog: Catalog
     runner: Runner
+    service: RouterService  # direct calls: of gRPC, and of the OpenAI dialect
     metrics: Metrics
     keyring: Keyring
     vault: Vault

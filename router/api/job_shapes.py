@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, union_schema
 
 from protos.errors import InputInvalid
-from protos.types import DEFAULT_PRIORITY, Modality, Tier, Usage
+from protos.types import DEFAULT_PRIORITY, Modality, Tier
 from router.api.context import organization
 from router.inputs import (
     AudioInput,
@@ -102,6 +102,7 @@ class JobBody(BaseModel):
             tier=self.tier,
             model=self.model,
             organization_id=organization(principal, self.organization_id or organization_id),
+            key_id=principal.key_id,
             idempotency_key=self.idempotency_key or key,
             payload_hash=self._payload_hash(),
             priority=self.priority,
@@ -192,39 +193,6 @@ class JobPage(BaseModel):
     jobs: list[JobShape]
     has_more: bool
     cursor: str | None = Field(description="for the next page; null on the last one")
-
-
-class JobUsage(BaseModel):
-    """What a job has used. All 0 while it has not ended."""
-
-    job_id: str
-    provider_id: str | None
-    model: str | None
-    input_tokens: int
-    output_tokens: int
-    audio_seconds: float
-    images: int
-    device_seconds: float
-    estimated_cost_usd: float
-    cost_micro: int = Field(description="1 USD is 1,000,000")
-    currency: str
-
-    @classmethod
-    def of(cls, job: Job) -> "JobUsage":
-        return cls(
-            job_id=job.id,
-            provider_id=job.provider_id,
-            model=job.model,
-            **usage_json(job.usage or Usage()),
-            **LOCAL_COST,
-        )
-
-
-LOCAL_COST: dict[str, Any] = {
-    "estimated_cost_usd": 0.0,
-    "cost_micro": 0,
-    "currency": "USD",
-}  # a local model costs nothing
 
 
 def iso(timestamp: float) -> str:

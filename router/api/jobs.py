@@ -8,6 +8,7 @@ A list, a single job and its events are the caller's organization's; another's j
 """
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -18,11 +19,16 @@ from protos.errors import InputInvalid
 from protos.types import Modality, OrganizationId, Tier
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
 from router.api.envelope import Success, success
-from router.api.job_shapes import JobBody, JobPage, JobShape, JobUsage
+from router.api.job_shapes import JobBody, JobPage, JobShape
+from router.api.job_usage import JobUsage
 from router.api.placement import check_servable, checked_request
 from router.jobs import Job, JobId, JobRequest, JobState, new_job, unknown_job
+from router.principals import Principal
 from router.routing import RoutingRequest
+from router.spending import micro_of
+from router.store import usage
 from router.store.base import JobFilter
+from router.webhooks.messages import Dialect
 
 routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -43,15 +49,7 @@ async def create_job(
 ) -> Response:
     """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
     asked = body.request(parts.settings, principal, organization_id, idempotency_key)
-    _check(asked, parts)
-    if asked.webhook_url is not None:
-        await parts.webhooks.expect(asked.organization_id, asked.webhook_url)
-    asked, attached = await parts.attachments.keep(asked)
-    job, is_new = await parts.store.create(new_job(asked, time.time()), parts.settings.waiting_limit)
-    if is_new:
-        parts.runner.wake()
-    elif attached is not None:
-        await parts.attachments.drop(attached)
+    job, is_new = await submitted(parts, principal, asked, Dialect.FABRIC)
     return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})
 
 
@@ -80,7 +78,7 @@ async def list_jobs(
             tier=tier,
             model=model,
             since=_timestamp(since),
-            before=_before(cursor),
+            before=before(cursor),
             limit=limit + 1,  # one more tells whether there is another page
         )
     )
@@ -98,7 +96,10 @@ async def get_job(request: Request, job_id: str, parts: WithParts, reach: WithRe
 
 @routes.get("/{job_id}/usage", response_model=Success[JobUsage])
 async def get_job_usage(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
-    return success(request, JobUsage.of(await existing(parts, job_id, reach)))
+    """What it used and cost, beside what was expected, attempt by attempt."""
+    job = await existing(parts, job_id, reach)
+    records = await parts.store.look(lambda connection: usage.of_job(connection, job.id))
+    return success(request, JobUsage.of(job, records))
 
 
 @routes.post("/{job_id}/cancel", response_model=Success[JobShape])
@@ -106,6 +107,23 @@ async def cancel_job(request: Request, job_id: str, parts: WithParts, reach: Wit
     """Ends the job, also while it runs. 409 job_terminal when it has ended already."""
     job = await existing(parts, job_id, reach)
     return success(request, JobShape.of(await parts.runner.cancel(job.id)))
+
+
+async def submitted(parts: Parts, principal: Principal, asked: JobRequest, dialect: Dialect) -> tuple[Job, bool]:
+    """The job, durable, and whether it is new. `dialect`: of the call to its webhook_url. Raises what refuses it."""
+    _check(asked, parts)
+    if asked.webhook_url is not None:
+        hook = await parts.webhooks.expect(asked.organization_id, asked.webhook_url, dialect)
+        asked = replace(asked, webhook_url=hook)
+    asked, attached = await parts.attachments.keep(asked)
+    job, is_new = await parts.store.create(
+        new_job(asked, time.time()), parts.settings.waiting_limit, principal.max_concurrent_jobs
+    )
+    if is_new:
+        parts.runner.wake()
+    elif attached is not None:
+        await parts.attachments.drop(attached)
+    return job, is_new
 
 
 async def existing(parts: Parts, job_id: str, reach: OrganizationId | None) -> Job:
@@ -118,8 +136,14 @@ async def existing(parts: Parts, job_id: str, reach: OrganizationId | None) -> J
 
 def _check(asked: JobRequest, parts: Parts) -> None:
     """Raises InputInvalid, ModelNotFound, NeverServed."""
-    checked_request(asked.modality, asked.input, asked.params, parts.settings)
-    routing = RoutingRequest(modality=asked.modality, model=asked.model, tier=asked.tier, privacy=asked.privacy)
+    routing = RoutingRequest(
+        modality=asked.modality,
+        model=asked.model,
+        tier=asked.tier,
+        privacy=asked.privacy,
+        content=checked_request(asked.modality, asked.input, asked.params, parts.settings),
+        max_cost_micro=None if asked.max_cost_usd is None else micro_of(asked.max_cost_usd),
+    )
     check_servable(routing, parts.providers.snapshots())
 
 
@@ -129,7 +153,7 @@ def _timestamp(since: datetime | None) -> float | None:
     return (since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp()
 
 
-def _before(cursor: str | None) -> JobId | None:
+def before(cursor: str | None) -> JobId | None:
     if cursor is None:
         return None
     try:
