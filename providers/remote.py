@@ -16,6 +16,8 @@ from protos.types import (
     Modality,
     ModelId,
     NodeId,
+    Preview,
+    Progress,
     ProviderId,
     Queued,
     SegmentDelta,
@@ -50,7 +52,7 @@ class Answer:
     usage: Usage
 
 
-CallPart: TypeAlias = TextDelta | SegmentDelta | Answer
+CallPart: TypeAlias = Progress | TextDelta | SegmentDelta | Preview | Answer
 
 
 @dataclass(frozen=True, slots=True)
