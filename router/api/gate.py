@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -91,7 +91,7 @@ class Gate:
     def _principal(self, scope: Scope, headers: Headers, rule: Rule | None) -> Principal:
         """Raises Unauthorized. A path that there is not asks for a key too: what there is is nobody else's business."""
         is_open = not rule.asks_for_key if rule else not scope["path"].startswith(_GUARDED)
-        if rule is not None and rule.may_be_signed and b"signature" in parse_qs(scope["query_string"]):
+        if rule is not None and rule.may_be_signed and "signature" in QueryParams(scope["query_string"]):
             return ANONYMOUS
         try:
             return self._keyring.check(headers.get("authorization", ""))
