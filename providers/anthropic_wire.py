@@ -5,6 +5,7 @@ Not about which models there are (prices.toml) nor about the provider around it 
 
 import asyncio
 import importlib
+import importlib.util
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -40,27 +41,31 @@ class AnthropicWire:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._client: AsyncAnthropic | None = None
+        self._client: asyncio.Task[AsyncAnthropic] | None = None
 
     async def open(self) -> None:
-        try:
-            library: Any = await asyncio.to_thread(importlib.import_module, "anthropic")  # Any: a module
-        except ImportError as error:
+        if importlib.util.find_spec("anthropic") is None:
             raise InputInvalid.at(
                 KEY_VARIABLE,
-                f"is set, but the package `anthropic` is not installed ({error}): pip install 'fabric-node[vendors]'",
-            ) from error
-        self._client = library.AsyncAnthropic(
+                "needs the package `anthropic`, which is not installed: pip install 'fabric-node[vendors]'",
+            )
+        self._client = asyncio.create_task(self._made(), name="client of anthropic")
+
+    async def _made(self) -> "AsyncAnthropic":
+        """Its import takes seconds, which no start has to wait for: the first call does."""
+        library: Any = await asyncio.to_thread(importlib.import_module, "anthropic")  # Any: a module
+        client: AsyncAnthropic = library.AsyncAnthropic(
             api_key="given with each call",
             base_url=self._base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=library.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
             http_client=library.DefaultAsyncHttpxClient(follow_redirects=False),  # keys go to the host that is named
         )
+        return client
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.close()
+            await (await self._client).close()
             self._client = None
 
     def check(self, request: TaskRequest, model: VendorModel) -> None:
@@ -70,11 +75,12 @@ class AnthropicWire:
 
     async def call(self, call: VendorCall) -> AsyncIterator[CallPart]:
         assert self._client is not None, "anthropic was called before its start: this is a bug"
+        client = await asyncio.shield(self._client)  # a caller that goes does not take it along
         told = Call(vendor=call.model.vendor, model=call.model.id, key_variable=KEY_VARIABLE, key=call.key)
         sent = body(_text_only(call.request), call.model)
         with _translated(told, self._base_url):
             # Any: the client's types do not see that `stream` is set
-            events: Any = await self._client.messages.create(**sent, extra_headers={"X-Api-Key": call.key})
+            events: Any = await client.messages.create(**sent, extra_headers={"X-Api-Key": call.key})
             async with events:
                 with reading(told):
                     async for part in read(events, told):

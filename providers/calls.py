@@ -18,9 +18,9 @@ class RunningCall:
     """One call. It waits only in `next`, where a cancel reaches it at once."""
 
     def __init__(self, task_id: TaskId) -> None:
+        self.is_sent = False  # its owner says when it may have begun at the vendor
         self._task_id = task_id
         self._is_cancelled = False
-        self._is_sent = False
         self._waiting: asyncio.Timeout | None = None
 
     def cancel(self) -> None:
@@ -31,11 +31,10 @@ class RunningCall:
     def check(self) -> None:
         """Raises Cancelled."""
         if self._is_cancelled:
-            raise Cancelled(f"task {self._task_id} was cancelled", may_have_run=self._is_sent)
+            raise Cancelled(f"task {self._task_id} was cancelled", may_have_run=self.is_sent)
 
     async def next(self, parts: AsyncIterator[Part]) -> Part | None:
         """The next part, None after the last. Raises Cancelled."""
-        self._is_sent = True
         try:
             async with asyncio.timeout(None) as self._waiting:
                 part = await anext(parts, None)

@@ -3,24 +3,43 @@
 Not about which of them gets a task (router/routing.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from protos.errors import NotFound
 from protos.types import ProviderId
+from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
+from providers.catalog import load_catalog
+from providers.compatible import Compatible
 from providers.echo import Echo
+from providers.keys import KeyOf, settings_keys
 from providers.node import NodeProvider
+from providers.openai import openai_provider
 from providers.settings import ProviderSettings
+from providers.wrappers import guarded
 
 
-def configured(settings: ProviderSettings, on_change: Callable[[], None]) -> list[Provider]:
+def configured(
+    settings: ProviderSettings, on_change: Callable[[], None], key_of: KeyOf | None = None
+) -> list[Provider]:
     """Every provider of a router, in the order of preference between equals. The next vendor is one line here.
 
-    `on_change` is called when the health of one changes.
+    `on_change` is called when the health of one changes. `key_of`: the vendors' keys by organization; without it those
+    of the settings. Raises InputInvalid when the settings name a file of prices that cannot be read.
     """
     nodes = [NodeProvider(_node_id(index), target, on_change) for index, target in enumerate(settings.nodes)]
-    return [*nodes, Echo()]
+    return [*nodes, *_vendors(settings, on_change, key_of or settings_keys(settings)), Echo()]
+
+
+def _vendors(settings: ProviderSettings, on_change: Callable[[], None], key_of: KeyOf) -> Iterator[Provider]:
+    catalog = load_catalog(settings.prices)
+    for server in settings.compatible:
+        yield guarded(Compatible(server, catalog, on_change), on_change, is_free=server.is_local)
+    if settings.openai_api_key or settings.organization_keys:
+        yield guarded(openai_provider(settings.openai_base_url, catalog, key_of), on_change)
+    if settings.anthropic_api_key or settings.organization_keys:
+        yield guarded(anthropic_provider(settings.anthropic_base_url, catalog, key_of), on_change)
 
 
 def _node_id(index: int) -> ProviderId:

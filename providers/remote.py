@@ -130,6 +130,7 @@ class Remote:
             call = VendorCall(task.id, task.request, model, self._key.of(task.organization_id))
             yield Started(NodeId(self.id), model.id)
             running.check()
+            running.is_sent = True
             answer, first_at = None, None
             async with aclosing(cast(AsyncGenerator[CallPart, None], self._api.call(call))) as parts:
                 while (part := await running.next(parts)) is not None:

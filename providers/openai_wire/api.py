@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.util
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -34,27 +35,31 @@ class OpenAIWire:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._client: AsyncOpenAI | None = None
+        self._client: asyncio.Task[AsyncOpenAI] | None = None
 
     async def open(self) -> None:
-        try:
-            openai: Any = await asyncio.to_thread(importlib.import_module, "openai")  # Any: a module; takes a second
-        except ImportError as error:
+        if importlib.util.find_spec("openai") is None:
             raise InputInvalid.at(
                 self._dialect.key_variable,
-                f"is set, but the package `openai` is not installed ({error}): pip install 'fabric-node[vendors]'",
-            ) from error
-        self._client = openai.AsyncOpenAI(
+                "needs the package `openai`, which is not installed: pip install 'fabric-node[vendors]'",
+            )
+        self._client = asyncio.create_task(self._made(), name=f"client of {self._dialect.vendor}")
+
+    async def _made(self) -> "AsyncOpenAI":
+        """Its import takes seconds, which no start has to wait for: the first call does."""
+        openai: Any = await asyncio.to_thread(importlib.import_module, "openai")  # Any: a module
+        client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key="given with each call",
             base_url=self._dialect.base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=openai.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # keys go to the host that is named
         )
+        return client
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.close()
+            await (await self._client).close()
             self._client = None
 
     def check(self, request: TaskRequest, model: VendorModel) -> None:
@@ -76,28 +81,29 @@ class OpenAIWire:
                 assert_never(request)
 
     async def call(self, call: VendorCall) -> AsyncIterator[CallPart]:
+        client = await self._open_client()
         told = self._told(call.model.id, call.key)
         with self._translated(told):
             if isinstance(call.request, TextRequest):
-                async for part in self._text(call, call.request, told):
+                async for part in self._text(client, call, call.request, told):
                     yield part
             else:
-                yield await self._whole(call, told)
+                yield await self._whole(client, call, told)
 
-    async def _text(self, call: VendorCall, request: TextRequest, told: Call) -> AsyncIterator[CallPart]:
+    async def _text(
+        self, client: "AsyncOpenAI", call: VendorCall, request: TextRequest, told: Call
+    ) -> AsyncIterator[CallPart]:
         sent = text.body(request, call.model, self._dialect)
         # Any: the client's types do not see that `stream` is set
-        chunks: Any = await self._open_client().chat.completions.create(
-            **sent, extra_headers=_headers(call.key, call.id)
-        )
+        chunks: Any = await client.chat.completions.create(**sent, extra_headers=_headers(call.key, call.id))
         async with chunks:
             with reading(told):
                 async for part in text.read(chunks, request, call.model, told):
                     yield part
 
-    async def _whole(self, call: VendorCall, told: Call) -> CallPart:
+    async def _whole(self, client: "AsyncOpenAI", call: VendorCall, told: Call) -> CallPart:
         """Of the modalities whose answer comes in one piece."""
-        reply = await self._reply(call)
+        reply = await _reply(client, call)
         with reading(told):
             match call.request:
                 case EmbeddingRequest():
@@ -111,29 +117,12 @@ class OpenAIWire:
                 case _:
                     assert_never(call.request)
 
-    async def _reply(self, call: VendorCall) -> Any:  # Any: each endpoint has its own type, none of them checked
-        client, headers, request = self._open_client(), _headers(call.key, call.id), call.request
-        match request:
-            case EmbeddingRequest():
-                return await client.embeddings.create(**embeddings.body(request, call.model), extra_headers=headers)
-            case ImageRequest():
-                return await client.images.generate(**images.body(request, call.model), extra_headers=headers)
-            case AudioRequest(task="translate"):
-                return await client.audio.translations.create(**audio.body(request, call.model), extra_headers=headers)
-            case AudioRequest():
-                return await client.audio.transcriptions.create(
-                    **audio.body(request, call.model), extra_headers=headers
-                )
-            case TextRequest():
-                raise AssertionError("text is streamed: this is a bug")
-            case _:
-                assert_never(request)
-
     async def models(self, key: str) -> Sequence[ModelId]:
         """What GET /models lists. Raises FabricError."""
+        client = await self._open_client()
         told = self._told(ModelId(""), key)
         with self._translated(told):
-            page = await self._open_client().models.list(extra_headers=_headers(key))
+            page = await client.models.list(extra_headers=_headers(key))
             with reading(told):
                 return [ModelId(str(model.id)) for model in page.data]
 
@@ -147,9 +136,28 @@ class OpenAIWire:
         with translated(told, self._dialect.base_url):
             yield
 
-    def _open_client(self) -> "AsyncOpenAI":
+    async def _open_client(self) -> "AsyncOpenAI":
         assert self._client is not None, f"{self._dialect.vendor} was called before its start: this is a bug"
-        return self._client
+        return await asyncio.shield(self._client)  # a caller that goes does not take it along
+
+
+async def _reply(
+    client: "AsyncOpenAI", call: VendorCall
+) -> Any:  # Any: each endpoint has its own type, none of them checked
+    headers, request = _headers(call.key, call.id), call.request
+    match request:
+        case EmbeddingRequest():
+            return await client.embeddings.create(**embeddings.body(request, call.model), extra_headers=headers)
+        case ImageRequest():
+            return await client.images.generate(**images.body(request, call.model), extra_headers=headers)
+        case AudioRequest(task="translate"):
+            return await client.audio.translations.create(**audio.body(request, call.model), extra_headers=headers)
+        case AudioRequest():
+            return await client.audio.transcriptions.create(**audio.body(request, call.model), extra_headers=headers)
+        case TextRequest():
+            raise AssertionError("text is streamed: this is a bug")
+        case _:
+            assert_never(request)
 
 
 def _headers(key: str, task_id: TaskId | None = None) -> dict[str, Any]:  # Any: text, or the client's mark of absence

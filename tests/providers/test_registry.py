@@ -1,5 +1,7 @@
 """The providers of a router by id, started and closed together."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +11,7 @@ from protos.types import Estimate, ProviderId, Task, TaskEvent, TaskId
 from providers.base import Snapshot
 from providers.echo import Echo
 from providers.registry import ProviderRegistry, configured
-from providers.settings import ProviderSettings
+from providers.settings import CompatibleServer, ProviderSettings
 
 
 class Recorded:
@@ -69,3 +71,27 @@ def test_two_of_the_same_id_are_refused() -> None:
 def test_a_router_has_its_nodes_first_and_echo_last() -> None:
     providers = configured(ProviderSettings(nodes=("127.0.0.1:1", "127.0.0.1:2")), lambda: None)
     assert [provider.id for provider in providers] == ["node", "node-2", "echo"]
+
+
+def test_each_vendor_is_switched_on_by_its_key_and_servers_by_their_names() -> None:
+    settings = ProviderSettings(
+        openai_api_key="sk-1",
+        anthropic_api_key="sk-2",
+        compatible=(CompatibleServer(name="vllm", url="http://127.0.0.1:1/v1"),),
+    )
+    assert [provider.id for provider in configured(settings, lambda: None)] == ["vllm", "openai", "anthropic", "echo"]
+
+
+def test_organizations_that_bring_their_own_keys_need_none_of_ours() -> None:
+    providers = configured(ProviderSettings(organization_keys=True), lambda: None)
+    assert [provider.id for provider in providers] == ["openai", "anthropic", "echo"]
+
+
+def test_no_vendor_s_library_is_imported_before_one_is_started() -> None:
+    script = (
+        "import sys; from providers.registry import configured; from providers.settings import CompatibleServer, ProviderSettings; "
+        "configured(ProviderSettings(organization_keys=True), lambda: None); "
+        "print(sorted({'openai', 'anthropic', 'httpx2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,61 @@
+"""At most so many calls at once; the others wait, and only so many may."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final, cast
+
+from protos.errors import Overloaded
+from protos.types import Queued, Task, TaskEvent
+from providers.base import Offer, Snapshot
+from providers.wrappers.stack import Run
+
+WAITING: Final = 256  # calls; the router holds back what waits longer, so this only evens out bursts
+
+
+class Limited:
+    """A Layer. A wait for a seat is told as Queued, once, with how many are ahead."""
+
+    def __init__(self, limit: int, waiting_limit: int = WAITING) -> None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        self._limit, self._waiting_limit = limit, waiting_limit
+        self._seats = asyncio.Semaphore(limit)
+        self._waiting = self._running = 0
+        self._shown: tuple[object, tuple[Offer, ...]] = (None, ())  # for which state, and what
+
+    async def run(self, task: Task, inner: Run) -> AsyncIterator[TaskEvent]:
+        if self._waiting >= self._waiting_limit:
+            raise Overloaded(
+                f"{self._waiting} calls wait for one of {self._limit} at the vendor, as many as may: retry later",
+                retry_after_s=1.0,
+            )
+        yield Queued(self._waiting)
+        await self._sit()
+        try:
+            async with aclosing(cast(AsyncGenerator[TaskEvent, None], inner(task))) as events:
+                async for event in events:
+                    if not isinstance(event, Queued):
+                        yield event
+        finally:
+            self._running -= 1
+            self._seats.release()
+
+    async def _sit(self) -> None:
+        self._waiting += 1
+        try:
+            await self._seats.acquire()
+        finally:
+            self._waiting -= 1
+        self._running += 1
+
+    def seen(self, snapshot: Snapshot) -> Snapshot:
+        state = (snapshot.offers, self._waiting, self._running)
+        if self._shown[0] != state:  # most often nothing has changed since the last look
+            offers = (
+                replace(offer, max_batch=self._limit, waiting=self._waiting, running=self._running)
+                for offer in snapshot.offers
+            )
+            self._shown = (state, tuple(offers))
+        return replace(snapshot, offers=self._shown[1])

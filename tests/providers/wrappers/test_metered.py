@@ -1,0 +1,67 @@
+"""Health as it was seen: the error rate, the latency and the last success of the calls of the last minutes."""
+
+from contextlib import suppress
+
+import pytest
+from scripted import STARTED, ManualClock, Scripted, Step, said
+from wrapping import Gather
+
+from protos.errors import FabricError, InputInvalid, NodeUnavailable
+from protos.types import Queued
+from providers.base import Health
+from providers.wrappers import Metered, Wrapped
+from providers.wrappers.metered import Seen, health_of
+
+WELL: list[Step] = [Queued(0), STARTED, said("done")]
+DOWN: list[Step] = [Queued(0), STARTED, NodeUnavailable("it is down")]
+HEALTHY = Health(status="healthy")
+
+
+async def call(provider: Wrapped, gathered: Gather) -> None:
+    with suppress(FabricError):
+        await gathered(provider)
+
+
+async def test_nothing_seen_is_what_the_vendor_says_of_itself() -> None:
+    vendor = Scripted(WELL)
+    assert Wrapped(vendor, [Metered()]).snapshot() == vendor.snapshot()
+
+
+async def test_failures_and_successes_are_counted(gathered: Gather) -> None:
+    clock = ManualClock()
+    provider = Wrapped(Scripted(WELL, DOWN, WELL, WELL), [Metered(clock=clock)])
+    for _ in range(4):
+        await call(provider, gathered)
+    clock.now += 7
+    health = provider.snapshot().health
+    assert (health.status, health.error_rate, health.success_s, health.latency_s) == ("healthy", 0.25, 7.0, 0.0)
+
+
+async def test_a_vendor_whose_calls_mostly_fail_is_degraded_until_that_is_long_ago(gathered: Gather) -> None:
+    clock = ManualClock()
+    provider = Wrapped(Scripted(DOWN), [Metered(clock=clock)])
+    for _ in range(4):
+        await call(provider, gathered)
+    health = provider.snapshot().health
+    assert (health.status, health.reason) == ("degraded", "4 of the last 4 calls failed, the last: it is down")
+    clock.now += 121
+    assert provider.snapshot().health.status == "healthy"
+
+
+async def test_a_bad_request_says_nothing_of_the_vendor(gathered: Gather) -> None:
+    provider = Wrapped(Scripted([Queued(0), InputInvalid("bad")]), [Metered()])
+    for _ in range(9):
+        await call(provider, gathered)
+    assert provider.snapshot().health == HEALTHY
+
+
+@pytest.mark.parametrize("status", ["unavailable", "degraded"])
+def test_what_the_vendor_says_of_itself_stays(status: str) -> None:
+    base = Health(status=status, reason="its own")  # type: ignore[arg-type]  # one of the three
+    seen = health_of(base, [Seen(0.0, "down")] * 9, None, 1.0)
+    assert (seen.status, seen.reason, seen.error_rate) == (status, "its own", 1.0)
+
+
+def test_the_latency_is_the_median() -> None:
+    calls = [Seen(0.0, "", latency) for latency in (0.1, 0.2, 30.0)]
+    assert health_of(HEALTHY, calls, 0.0, 1.0).latency_s == 0.2
