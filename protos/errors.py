@@ -33,6 +33,7 @@ class Code(StrEnum):
     DRAINING = "draining"
     NODE_UNAVAILABLE = "node_unavailable"
     NO_PROVIDER = "no_provider"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
     VENDOR_REFUSED = "vendor_refused"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -67,6 +68,7 @@ HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.DRAINING: 503,
     Code.NODE_UNAVAILABLE: 503,
     Code.NO_PROVIDER: 503,
+    Code.STORAGE_UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
 
@@ -94,6 +96,7 @@ GRPC_STATUS: Final[Mapping[Code, str]] = {
     Code.DRAINING: "UNAVAILABLE",
     Code.NODE_UNAVAILABLE: "UNAVAILABLE",
     Code.NO_PROVIDER: "UNAVAILABLE",
+    Code.STORAGE_UNAVAILABLE: "UNAVAILABLE",
     Code.VENDOR_REFUSED: "FAILED_PRECONDITION",
     Code.CANCELLED: "CANCELLED",
     Code.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
@@ -299,6 +302,12 @@ class VendorRefused(FabricError):
     """
 
     code, retryable = Code.VENDOR_REFUSED, True
+
+
+class StorageUnavailable(FabricError):
+    """Files cannot be read or written where assets are kept: the disk is full, or the bucket does not answer."""
+
+    code, retryable = Code.STORAGE_UNAVAILABLE, True
 
 
 # ---- it broke ----

@@ -6,7 +6,7 @@ Every method blocks: call it on a thread. Not about whose the files are (library
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from ulid import ULID
 
-from protos.errors import InputInvalid, Internal, InvalidRequest
+from protos.errors import FabricError, InputInvalid, Internal, InvalidRequest, StorageUnavailable
 from router.assets.content import HEAD_BYTES
 
 _SETTING: Final = "FABRIC_ASSETS_URL"
@@ -43,16 +43,23 @@ class Arriving:
         self._digest, self._head = hashlib.sha256(), b""
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        """Raises StorageUnavailable."""
+        try:
+            self._file.write(data)
+        except OSError as exc:
+            raise _unavailable(self._path.parent, exc) from exc
         self._digest.update(data)
         self.size_bytes += len(data)
         self._head += data[: HEAD_BYTES - len(self._head)]
 
     def complete(self) -> Arrived:
-        """On the disk when this returns, so that a record of it never outlives it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """On the disk when this returns, so that a record of it never outlives it. Raises StorageUnavailable."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as exc:
+            raise _unavailable(self._path.parent, exc) from exc
         return Arrived(self._path, self.size_bytes, self._digest.hexdigest(), self._head)
 
     def discard(self) -> None:
@@ -94,36 +101,56 @@ class Files:
     def keep(self, arrived: Arrived) -> None:
         """Moves the file to its place, at once or not at all; one with these bytes that is there already stays."""
         path = self._path(arrived.sha256)
-        if self._fs.exists(path):
-            arrived.path.unlink()
-        elif self._is_folder:
-            _move(arrived.path, Path(path))
-        else:
-            self._fs.put_file(str(arrived.path), path)
-            arrived.path.unlink()
+        with self._named_errors():
+            if self._fs.exists(path):
+                arrived.path.unlink()
+            elif self._is_folder:
+                _move(arrived.path, Path(path))
+            else:
+                self._fs.put_file(str(arrived.path), path)
+                arrived.path.unlink()
 
     def read(self, sha256: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from `start` up to, and without, `end`."""
-        try:
-            data: bytes = self._fs.cat_file(self._path(sha256), start=start, end=end)
-        except FileNotFoundError as exc:
-            raise Internal(f"the file {sha256} is gone from {self._root}, though an asset refers to it") from exc
+        with self._named_errors():
+            try:
+                data: bytes = self._fs.cat_file(self._path(sha256), start=start, end=end)
+            except FileNotFoundError as exc:
+                raise Internal(f"the file {sha256} is gone from {self._root}, though an asset refers to it") from exc
         return data
 
     def remove(self, sha256: str) -> None:
-        with suppress(FileNotFoundError):
+        with self._named_errors(), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(sha256))
 
-    def kept(self) -> Iterator[str]:
+    def kept(self) -> Sequence[str]:
         """The hashes of all files that are here."""
-        found: Sequence[str] = self._fs.find(self._root) if self._fs.exists(self._root) else ()
-        for path in found:
-            folder, name = path.rpartition("/")[0].rpartition("/")[2], path.rpartition("/")[2]
-            if len(name) == _SHA256_CHARS and _HEX.issuperset(name) and folder == name[:2]:
-                yield name
+        with self._named_errors():
+            found: Sequence[str] = self._fs.find(self._root) if self._fs.exists(self._root) else ()
+        return [path.rpartition("/")[2] for path in found if _is_ours(path)]
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Raises StorageUnavailable."""
+        try:
+            yield
+        except FabricError:
+            raise
+        except Exception as exc:  # each file system has errors of its own, OSError and the bucket libraries' alike
+            raise _unavailable(self._root, exc) from exc
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"
+
+
+def _is_ours(path: str) -> bool:
+    """Nothing else in the folder or the bucket is touched."""
+    folder, _, name = path.rpartition("/")
+    return len(name) == _SHA256_CHARS and _HEX.issuperset(name) and folder.endswith(f"/{name[:2]}")
+
+
+def _unavailable(place: object, exc: Exception) -> StorageUnavailable:
+    return StorageUnavailable(f"assets cannot be kept or read at {place} ({exc}): make room there, or try again later")
 
 
 def _move(source: Path, target: Path) -> None:

@@ -182,7 +182,7 @@ class Assets:
 
     async def remove_orphans(self) -> int:
         """How many files without a record there were: of a process that was killed between the two writes."""
-        kept = await asyncio.to_thread(lambda: list(self._files.kept()))
+        kept = await asyncio.to_thread(self._files.kept)
         orphans: list[str] = []
         for start in range(0, len(kept), _HASHES_AT_ONCE):
             orphans += await self._unreferenced(kept[start : start + _HASHES_AT_ONCE])

@@ -1,6 +1,8 @@
 """The bytes of assets in each place that they can be: a folder, a bucket behind a real S3 interface, memory."""
 
 import hashlib
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from protos.errors import InputInvalid, Internal, InvalidRequest
+from protos.errors import InputInvalid, Internal, InvalidRequest, StorageUnavailable
 from router.assets.files import Arrived, Files
 
 DATA = bytes(range(256)) * 5000
@@ -117,3 +119,32 @@ def test_a_place_that_cannot_be_is_told_with_the_setting(tmp_path: Path) -> None
 def test_a_bucket_that_is_not_there_is_told_at_the_start(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="FABRIC_ASSETS_URL"):
         Files(bucket.replace("fabric", "nowhere"), tmp_path / "arriving").open()
+
+
+def test_a_disk_that_takes_no_more_has_a_name(tmp_path: Path) -> None:
+    files = Files(str(tmp_path / "assets"), tmp_path / "arriving")
+    files.open()
+    arriving = files.arriving()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write over the limit is an error then, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageUnavailable, match="make room there"):
+            arriving.write(bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+        arriving.discard()
+    assert list((tmp_path / "assets" / "arriving").iterdir()) == []
+
+
+def test_a_bucket_that_goes_away_has_a_name(bucket: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="lost")
+    files = Files(bucket.replace("fabric", "lost"), tmp_path / "arriving")
+    files.open()
+    file = arrived(files, b"lost on the way")
+    client.delete_bucket(Bucket="lost")
+    with pytest.raises(StorageUnavailable, match="lost"):
+        files.keep(file)
+    client.close()
