@@ -78,10 +78,11 @@ def failure(error: FabricError, request_id: str) -> JSONResponse:
     if error.details:
         shown["details"] = error.details
     body = {"error": shown, "meta": {"request_id": request_id, "status": status}, "data": None}
-    return JSONResponse(body, status, dict(_failure_headers(error)))
+    return JSONResponse(body, status, dict(failure_headers(error)))
 
 
-def _failure_headers(error: FabricError) -> Iterator[tuple[str, str]]:
+def failure_headers(error: FabricError) -> Iterator[tuple[str, str]]:
+    """What goes with an error, in any dialect."""
     if error.retry_after_s is not None:
         yield "retry-after", str(math.ceil(error.retry_after_s))
     elif HTTP_STATUS[error.code] == HTTP_STATUS[Code.OVERLOADED]:
@@ -106,13 +107,14 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    answer = failure(_translated(request, error), request_id_of(request))
+    answer = failure(translated(request, error), request_id_of(request))
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)  # Allow, of a 405
     return answer
 
 
-def _translated(request: Request, error: Exception) -> FabricError:
+def translated(request: Request, error: Exception) -> FabricError:
+    """What the framework raised, as an error of ours."""
     match error:
         case FabricError():
             return error
