@@ -5,6 +5,7 @@ Not about how a message is made and judged (router/webhooks/).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, select, update
@@ -44,7 +45,52 @@ _DUE: Final = (
 )
 
 
-def standings(connection: Connection) -> Sequence[Standing]:
+_EVENT: Final = select(_events).where(_events.c.job_id == bindparam("job_id"), _events.c.seq == bindparam("seq"))
+_JOB: Final = select(_jobs).where(_jobs.c.id == bindparam("job_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What an attempt is made of."""
+
+    event: JobEvent | None  # None: it is no longer stored
+    job: Job | None  # None: nor is it, or the dialect does not need it
+    webhook: Webhook | None  # None: it was deleted, or the delivery is of a job's webhook_url
+    sealed_secret: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """How many attempts may begin now: in all, and to each target."""
+
+    total: int
+    usual: int  # to a target that is not in `of`
+    of: Mapping[str, int]
+    taken: frozenset[str]  # deliveries on their way: due in the store until they are settled
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    standings: Sequence[Standing]
+    due: Sequence[tuple[Delivery, Material]]
+
+
+def work(rooms: Rooms, now: float, with_job: frozenset[str]) -> Callable[[Connection], Work]:
+    """What to begin now, and every target that waits. `with_job`: the dialects whose messages need the job."""
+
+    def read(connection: Connection) -> Work:
+        standings = _standings(connection)
+        chosen: list[Delivery] = []
+        for standing in standings:
+            if standing.due_at <= now and len(chosen) < rooms.total:
+                chosen += _due(connection, standing.target, rooms, now)
+        chosen = chosen[: rooms.total]
+        return Work(standings, [(each, _material(connection, each, with_job)) for each in chosen])
+
+    return read
+
+
+def _standings(connection: Connection) -> Sequence[Standing]:
     """Each target by one seek, however many deliveries wait for it; the one that has waited longest first."""
     found, after = [], ""
     while (row := connection.execute(_NEXT_TARGET, {"after": after}).one_or_none()) is not None:
@@ -53,38 +99,21 @@ def standings(connection: Connection) -> Sequence[Standing]:
     return sorted(found, key=lambda standing: standing.due_at)
 
 
-def due(rooms: Mapping[str, int], now: float) -> Callable[[Connection], Sequence[Delivery]]:
-    """rooms: how many of each target."""
-
-    def read(connection: Connection) -> Sequence[Delivery]:
-        return [
-            delivery_from(row)
-            for target, limit in rooms.items()
-            for row in connection.execute(_DUE, {"target": target, "now": now, "limit": limit})
-        ]
-
-    return read
+def _due(connection: Connection, target: str, rooms: Rooms, now: float) -> Sequence[Delivery]:
+    room = rooms.of.get(target, rooms.usual)
+    if room <= 0:
+        return ()
+    place = {"target": target, "now": now, "limit": room + len(rooms.taken)}
+    rows = (row for row in connection.execute(_DUE, place) if row.id not in rooms.taken)
+    return [delivery_from(row) for row in islice(rows, room)]
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What an attempt is made of."""
-
-    event: JobEvent | None  # None: it is no longer stored
-    job: Job | None
-    webhook: Webhook | None  # None: it was deleted, or the delivery is of a job's webhook_url
-    sealed_secret: str | None
-
-
-def material(delivery: Delivery) -> Callable[[Connection], Material]:
-    def read(connection: Connection) -> Material:
-        event = select(_events).where(_events.c.job_id == delivery.job_id, _events.c.seq == delivery.seq)
-        row = connection.execute(event).one_or_none()
-        job = connection.execute(select(_jobs).where(_jobs.c.id == delivery.job_id)).one_or_none()
-        webhook, sealed = _signer(connection, delivery)
-        return Material(event_from(row) if row else None, job_from(job) if job else None, webhook, sealed)
-
-    return read
+def _material(connection: Connection, delivery: Delivery, with_job: frozenset[str]) -> Material:
+    event = connection.execute(_EVENT, {"job_id": delivery.job_id, "seq": delivery.seq}).one_or_none()
+    needs_job = delivery.dialect in with_job
+    job = connection.execute(_JOB, {"job_id": delivery.job_id}).one_or_none() if needs_job else None
+    webhook, sealed = _signer(connection, delivery)
+    return Material(event_from(event) if event else None, job_from(job) if job else None, webhook, sealed)
 
 
 def _signer(connection: Connection, delivery: Delivery) -> tuple[Webhook | None, str | None]:
@@ -111,24 +140,29 @@ class Attempted:
     disables: str | None = None  # why the webhook is to be disabled
 
 
+_SETTLE: Final = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("key"), is_due)  # not one that was ended meanwhile
+    .values({name: bindparam(name) for name in ("status", "attempts", "due_at", "status_code", "error", "ended_at")})
+)
+_HEALTH: Final = select(webhooks.c.active, webhooks.c.failing_since).where(webhooks.c.id == bindparam("id"))
+
+
 def settle(delivery: Delivery, attempted: Attempted, give_up_after_s: float) -> Write[bool]:
     """Stores it. True: the webhook is disabled by it, because of what the target answered, or as none of its attempts
     has succeeded for `give_up_after_s`."""
 
     def make(connection: Connection, now: float) -> bool:
-        ended_at = now if attempted.due_at is None else None
-        connection.execute(
-            update(deliveries)
-            .where(deliveries.c.id == delivery.id, is_due)  # not one that was ended meanwhile
-            .values(
-                status=attempted.status.value,
-                attempts=delivery.attempts + 1,
-                due_at=attempted.due_at,
-                status_code=attempted.status_code,
-                error=attempted.error,
-                ended_at=ended_at,
-            )
-        )
+        outcome = {
+            "key": delivery.id,
+            "status": attempted.status.value,
+            "attempts": delivery.attempts + 1,
+            "due_at": attempted.due_at,
+            "status_code": attempted.status_code,
+            "error": attempted.error,
+            "ended_at": now if attempted.due_at is None else None,
+        }
+        connection.execute(_SETTLE, outcome)
         return delivery.webhook_id is not None and _tell(
             connection, delivery.webhook_id, attempted, now, give_up_after_s
         )
@@ -138,9 +172,7 @@ def settle(delivery: Delivery, attempted: Attempted, give_up_after_s: float) -> 
 
 def _tell(connection: Connection, webhook_id: str, attempted: Attempted, now: float, give_up_after_s: float) -> bool:
     """Keeps since when the webhook fails, and disables it when that is too long."""
-    row = connection.execute(
-        select(webhooks.c.active, webhooks.c.failing_since).where(webhooks.c.id == webhook_id)
-    ).one_or_none()
+    row = connection.execute(_HEALTH, {"id": webhook_id}).one_or_none()
     if row is None:
         return False
     its = update(webhooks).where(webhooks.c.id == webhook_id)

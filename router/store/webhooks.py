@@ -19,6 +19,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    bindparam,
     delete,
     func,
     insert,
@@ -135,9 +136,12 @@ def add(new: NewWebhook, limit: int) -> Write[Webhook]:
     return make
 
 
+_ONE: Final = select(webhooks).where(webhooks.c.id == bindparam("id"))
+
+
 def one(connection: Connection, webhook_id: str, organization_id: OrganizationId | None) -> Webhook:
     """`organization_id` None: of any. Raises NotFound."""
-    row = connection.execute(select(webhooks).where(webhooks.c.id == webhook_id)).one_or_none()
+    row = connection.execute(_ONE, {"id": webhook_id}).one_or_none()
     if row is None or organization_id not in (None, row.organization_id):
         raise NotFound(f"there is no webhook {webhook_id[:80]!r}: GET /v1/organizations/{{org}}/webhooks lists yours")
     return _from(row)
@@ -188,9 +192,13 @@ def sign_with(organization_id: OrganizationId, sealed: str) -> Write[None]:
     return make
 
 
+_SIGNING: Final = select(signing_secrets.c.sealed).where(
+    signing_secrets.c.organization_id == bindparam("organization_id")
+)
+
+
 def sealed_signing_secret(connection: Connection, organization_id: OrganizationId) -> str | None:
-    wanted = select(signing_secrets.c.sealed).where(signing_secrets.c.organization_id == organization_id)
-    return connection.scalar(wanted)
+    return connection.scalar(_SIGNING, {"organization_id": organization_id})
 
 
 def renew(reseal: Callable[[str], str]) -> Write[None]:

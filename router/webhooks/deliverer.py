@@ -6,21 +6,21 @@ due after a failure (schedule.py) nor what is sent (messages.py).
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from protos.errors import FabricError, Overloaded
-from router.jobs import Job, JobEvent
+from router.jobs import Json
 from router.outbound import Outbound
 from router.store import attempts
 from router.store import deliveries as table
-from router.store.attempts import Attempted, Material, Standing
+from router.store.attempts import Attempted, Material, Rooms, Standing
 from router.store.base import Records
 from router.store.deliveries import BATCH, Delivery, DeliveryStatus
 from router.store.webhooks import Webhook
 from router.vault import Vault
-from router.webhooks.messages import Dialect, Shape, message
+from router.webhooks.messages import WITH_JOB, Dialect, Shapes, message
 from router.webhooks.rounds import Rounds
 from router.webhooks.schedule import (
     FAIRSTACK_SCHEDULE,
@@ -39,7 +39,7 @@ from router.webhooks.schedule import (
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 64  # calls, to all targets
-AT_ONCE_PER_TARGET: Final = 4
+AT_ONCE_PER_TARGET: Final = 8
 _FINISH_S: Final = 2.0  # for calls under way when the router ends; what does not answer by then is sent again
 
 
@@ -56,8 +56,7 @@ class Sendable:
     """One attempt, ready to be made."""
 
     url: str
-    event: JobEvent
-    job: Job
+    shown: Json  # the event, in the delivery's dialect
     sealed_secret: str
     delays: Sequence[float]
 
@@ -71,14 +70,13 @@ class Deliverer:
         outbound: Outbound,
         vault: Vault,
         *,
-        shapes: Mapping[Dialect, Shape],
+        shapes: Shapes,
         timeout_s: float,
         clock: Clock,
     ) -> None:
         self._records, self._outbound, self._vault = records, outbound, vault
         self._shapes, self._timeout_s, self._clock = shapes, timeout_s, clock
         self._running: dict[str, asyncio.Task[None]] = {}  # by delivery
-        self._ended: set[str] = set()  # since the round began: what it read may be older than their end
         self._targets: dict[str, int] = {}  # how many of those that run go to each
         self._circuits: dict[str, Circuit] = {}  # of targets that did not answer lately
         self._rounds = Rounds("webhook-deliverer", self._round)
@@ -102,25 +100,19 @@ class Deliverer:
 
     async def _round(self) -> float | None:
         now = self._clock.now()
-        self._ended.clear()
-        standings = await self._records.look(attempts.standings)
-        rooms = self._rooms(standings, now)
-        for delivery in await self._records.look(attempts.due(rooms, now)) if rooms else ():
-            is_taken = delivery.id in self._running or delivery.id in self._ended
-            if not is_taken and self._room(delivery.target, now) > 0:
-                self._begin(delivery)
-        return self._next_s(standings, now)
+        work = await self._records.look(attempts.work(self._rooms(now), now, WITH_JOB))
+        for delivery, material in work.due:
+            self._begin(delivery, material)
+        return self._next_s(work.standings, now)
 
-    def _rooms(self, standings: Sequence[Standing], now: float) -> dict[str, int]:
-        """How many to read of each target that may be called now: those that run are still due in the store."""
-        due = (standing.target for standing in standings if standing.due_at <= now)
-        rooms = {target: self._room(target, now) for target in due}
-        return {target: room + self._targets.get(target, 0) for target, room in rooms.items() if room > 0}
-
-    def _room(self, target: str, now: float) -> int:
-        circuit = self._circuits.get(target, Circuit())
-        room = circuit.room(AT_ONCE_PER_TARGET, self._targets.get(target, 0), now)
-        return min(room, AT_ONCE - len(self._running))
+    def _rooms(self, now: float) -> Rooms:
+        known = self._targets.keys() | self._circuits.keys()
+        rooms = {
+            target: self._circuits.get(target, Circuit()).room(AT_ONCE_PER_TARGET, self._targets.get(target, 0), now)
+            for target in known
+        }
+        total = AT_ONCE - len(self._running)
+        return Rooms(total=total, usual=AT_ONCE_PER_TARGET, of=rooms, taken=frozenset(self._running))
 
     def _next_s(self, standings: Sequence[Standing], now: float) -> float | None:
         """When to look again, if nothing wakes us: an attempt that ends does."""
@@ -132,27 +124,26 @@ class Deliverer:
 
     # ---- doing ----
 
-    def _begin(self, delivery: Delivery) -> None:
+    def _begin(self, delivery: Delivery, material: Material) -> None:
         self._targets[delivery.target] = self._targets.get(delivery.target, 0) + 1
-        task = asyncio.create_task(self._attempt(delivery), name=f"webhook-{delivery.id}")
+        task = asyncio.create_task(self._attempt(delivery, material), name=f"webhook-{delivery.id}")
         self._running[delivery.id] = task
 
-    async def _attempt(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery, material: Material) -> None:
         try:
-            await self._settle(delivery, await self._outcome(delivery))
+            await self._settle(delivery, await self._outcome(delivery, material))
         except Exception:  # the top of a runner: the delivery stays due, and the log says why
             log.exception("delivery %s failed: it is tried again", delivery.id)
             self._note(delivery.target, Answer(None), self._clock.now())  # so that it rests, after some of them
         finally:
             del self._running[delivery.id]
-            self._ended.add(delivery.id)
             self._targets[delivery.target] -= 1
             if not self._targets[delivery.target]:
                 del self._targets[delivery.target]
             self._rounds.wake()
 
-    async def _outcome(self, delivery: Delivery) -> Attempted:
-        sendable = _sendable(delivery, await self._records.look(attempts.material(delivery)))
+    async def _outcome(self, delivery: Delivery, material: Material) -> Attempted:
+        sendable = _sendable(delivery, material, self._shapes)
         if isinstance(sendable, str):
             return Attempted(status=DeliveryStatus.FAILED, due_at=None, status_code=None, error=sendable)
         answer = await self._send(delivery, sendable)
@@ -167,10 +158,9 @@ class Deliverer:
             self._circuits[target] = circuit
 
     async def _send(self, delivery: Delivery, sendable: Sendable) -> Answer:
-        event, shape = sendable.event, self._shapes[Dialect(delivery.dialect)]
         try:
             secret = self._vault.open(sendable.sealed_secret)
-            sent = message(delivery, event.kind, shape(event, sendable.job), secret, self._clock.now())
+            sent = message(delivery, sendable.shown, secret, self._clock.now())
             status, headers = await self._outbound.post(sendable.url, sent.body, sent.headers, self._timeout_s)
         except FabricError as error:
             return Answer(None, error.message)
@@ -212,7 +202,7 @@ async def sweep(records: Records, now: float, retention_s: float) -> None:
 # ---- deciding; pure ----
 
 
-def _sendable(delivery: Delivery, material: Material) -> Sendable | str:
+def _sendable(delivery: Delivery, material: Material, shapes: Shapes) -> Sendable | str:
     """What to send and where, or why there is nothing to send."""
     webhook = material.webhook
     url = webhook.url if webhook is not None else delivery.url
@@ -220,11 +210,21 @@ def _sendable(delivery: Delivery, material: Material) -> Sendable | str:
         return "the webhook was deleted"
     if webhook is not None and not webhook.active:
         return DISABLED
-    if material.event is None or material.job is None:
+    if (shown := _shown(delivery, material, shapes)) is None:
         return "the event is no longer stored"
     if material.sealed_secret is None:
         return "the organization has no secret to sign with: POST /v1/organizations/{org}/webhook-secret/rotate"
-    return Sendable(url, material.event, material.job, material.sealed_secret, _delays(delivery, webhook))
+    return Sendable(url, shown, material.sealed_secret, _delays(delivery, webhook))
+
+
+def _shown(delivery: Delivery, material: Material, shapes: Shapes) -> Json | None:
+    if material.event is None:
+        return None
+    match Dialect(delivery.dialect):
+        case Dialect.FABRIC:
+            return shapes.event(material.event)
+        case Dialect.FAIRSTACK:
+            return None if material.job is None else shapes.generation(material.event, material.job)
 
 
 def _delays(delivery: Delivery, webhook: Webhook | None) -> Sequence[float]:

@@ -4,17 +4,10 @@ Source: the "Webhooks" section of that API's jobs page. Not about its signature 
 """
 
 from datetime import UTC, datetime
-from typing import Final
 
-from router.jobs import EventKind, Job, JobEvent, JobState, Json
+from router.fairstack import sanitized, status_of
+from router.jobs import Job, JobEvent, JobState, Json
 from router.webhooks.messages import fairstack_kind
-
-_STATUS: Final = {
-    EventKind.COMPLETED: "succeeded",
-    EventKind.FAILED: "failed",
-    EventKind.CANCELLED: "cancelled",
-}
-_NOT_SHOWN: Final = "the generation failed"
 
 
 def generation_event(event: JobEvent, job: Job, cost_micro: int = 0) -> Json:
@@ -24,11 +17,11 @@ def generation_event(event: JobEvent, job: Job, cost_micro: int = 0) -> Json:
         "data": {
             "id": job.id,
             "type": job.request.modality.value,
-            "status": _STATUS[event.kind],
+            "status": status_of(job),
             "model": job.model,
             "output": _output(job),
             "cost": {"cost_micro": cost_micro, "cost_usd": cost_micro / 1_000_000, "currency": "USD"},
-            "error": (job.error or {}).get("message", _NOT_SHOWN) if job.state is JobState.FAILED else None,
+            "error": sanitized(job.error) if job.state is JobState.FAILED else None,
             "created_at": _iso(job.created_at),
             "completed_at": None if job.completed_at is None else _iso(job.completed_at),
         },

@@ -24,7 +24,7 @@ from router.store.deliveries import BATCH, Delivery
 from router.store.webhooks import NewWebhook, Webhook
 from router.vault import SealBroken, Vault
 from router.webhooks.deliverer import Clock, Deliverer, fail_pending, sweep
-from router.webhooks.messages import Dialect, Shape, stored_hook
+from router.webhooks.messages import Dialect, Shapes, stored_hook
 from router.webhooks.outbox import Outbox, new_delivery_id, target_of
 from router.webhooks.rounds import Rounds
 from router.webhooks.signing import new_secret
@@ -76,7 +76,7 @@ class Webhooks:
         outbound: Outbound,
         vault: Vault,
         *,
-        shapes: Mapping[Dialect, Shape],
+        shapes: Shapes,
         settings: HookSettings,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

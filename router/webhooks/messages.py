@@ -13,13 +13,21 @@ from router.store.deliveries import Delivery
 from router.store.rows import encoded
 from router.webhooks import signing
 
-Shape = Callable[[JobEvent, Job], Json]
-"""An event as JSON, as an API shows it."""
-
 
 class Dialect(StrEnum):
     FABRIC = "fabric"
     FAIRSTACK = "fairstack"
+
+
+WITH_JOB: Final = frozenset({Dialect.FAIRSTACK.value})  # what it tells is the job
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """An event as JSON, as each API shows it."""
+
+    event: Callable[[JobEvent], Json]
+    generation: Callable[[JobEvent, Job], Json]
 
 
 _FAIRSTACK_PREFIX: Final = "fairstack+"  # before the stored webhook_url of a job that came by that API
@@ -42,17 +50,16 @@ class Message:
     headers: Mapping[str, str]
 
 
-def message(delivery: Delivery, kind: EventKind, shown: Json, secret: str, now: float) -> Message:
+def message(delivery: Delivery, shown: Json, secret: str, now: float) -> Message:
     """`shown`: the event in the delivery's dialect. The same body for every attempt; the signatures of this one."""
-    dialect = Dialect(delivery.dialect)
-    match dialect:
+    match Dialect(delivery.dialect):
         case Dialect.FABRIC:
             body = encoded({"id": delivery.event_id, **shown}).encode()
-            named = {"x-fabric-event": kind.value, "x-fabric-delivery": delivery.id}
+            named = {"x-fabric-event": delivery.kind, "x-fabric-delivery": delivery.id}
             signature = {"x-fabric-signature": signing.body_signature(body, secret)}
         case Dialect.FAIRSTACK:
             body = encoded(shown).encode()
-            named = {"x-fairstack-event": fairstack_kind(kind), "x-fairstack-delivery": delivery.id}
+            named = {"x-fairstack-event": fairstack_kind(EventKind(delivery.kind)), "x-fairstack-delivery": delivery.id}
             signature = {"x-fairstack-signature": signing.body_signature(body, secret)}
     standard = signing.standard_headers(delivery.event_id, body, secret, now)
     return Message(

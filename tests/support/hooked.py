@@ -24,11 +24,11 @@ from router.vault import Vault
 from router.webhooks.deliverer import Clock
 from router.webhooks.generations import generation_event
 from router.webhooks.hooks import HookSettings, Wanted, Webhooks
-from router.webhooks.messages import Dialect
+from router.webhooks.messages import Shapes
 
 BOUND_S = 30.0
 KEY = Fernet.generate_key().decode()
-SHAPES = {Dialect.FABRIC: lambda event, _job: event_data(event), Dialect.FAIRSTACK: generation_event}
+SHAPES = Shapes(event_data, generation_event)
 SETTINGS = HookSettings(timeout_s=BOUND_S, retention_s=3600.0, per_organization=20)
 
 

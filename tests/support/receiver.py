@@ -58,8 +58,8 @@ class Receiver:
         try:
             while True:
                 await self._one(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass  # cancelled: the end of the test; the stream's own callback would log it
         finally:
             writer.close()
 
