@@ -10,6 +10,7 @@ from dataclasses import replace
 from node.callers import Audience
 from node.engine import Prepared
 from node.entries import Entry
+from node.scheduler.forecast import Crowd
 from node.scheduler.messages import Ended
 from protos.errors import FabricError
 from protos.types import Finished, Progress, Queued, Started, Task, TaskEvent, Timings
@@ -24,6 +25,7 @@ class Run:
         self.done: asyncio.Future[Ended] | None = None  # what the device loop says at the end
         self.audience = Audience(task.id)
         self.is_seated = False
+        self.crowd = Crowd(1)  # who shared the device when it got its seat
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
         self._arrived_s = clock()
         self._timings = Timings()
@@ -53,11 +55,11 @@ class Run:
 
     # ---- what happens ----
 
-    def queue(self, position: int) -> None:
-        """Tells the callers, once."""
+    def queue(self, position: int, eta_s: float | None = None) -> None:
+        """Tells the callers, once. eta_s: how long it should take from now on; None: nobody can say yet."""
         if not self._is_queued:
             self._is_queued = True
-            self.audience.tell(Queued(position))
+            self.audience.tell(Queued(position, eta_s))
 
     def loaded(self) -> None:
         self._timings = replace(self._timings, load_s=self.age_s)

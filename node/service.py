@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import replace
+from math import ceil
 from typing import assert_never
 
 from node import estimates
@@ -21,7 +22,7 @@ from node.metrics import Meter
 from node.pulse import pulse_of, unready_reason
 from node.registry import Registry
 from node.runs import Run
-from node.scheduler.forecast import Pace
+from node.scheduler.forecast import Crowd, Paces
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Report, Seated, Stepped, Submit
 from node.scheduler.rooms import Permits
@@ -73,7 +74,7 @@ class NodeService:
         self._began_s = clock()
         self._runs: dict[TaskId, Run] = {}
         self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
-        self._paces = {entry.spec.id: Pace() for entry in registry.entries}
+        self._paces = {entry.spec.id: Paces() for entry in registry.entries}
         self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit) for e in registry.entries}
         self._leaving: Counter[TaskId] = Counter()  # cancels not answered by the device loop: their reports are stale
         self._is_draining = False
@@ -109,8 +110,8 @@ class NodeService:
         if entry.engine is not None:
             prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
             usage = prepared.usage
-        queue_s = estimates.queue_s(entry, self._runs_of(entry), task.priority, self._paces[entry.spec.id])
-        return estimates.estimate_of(entry, usage, queue_s, self._registry.decision(entry))
+        ahead = self._outlook(entry, self._runs_of(entry), task.priority, usage.device_seconds)
+        return estimates.estimate_of(entry, usage, ahead, self._registry.decision(entry))
 
     def _joined(self, task: Task) -> Run | None:
         run = self._runs.get(task.id)
@@ -210,10 +211,11 @@ class NodeService:
     def _apply(self, run: Run, report: Entered | Seated | Output | Ended) -> None:
         match report:
             case Entered(_, position):
-                run.queue(position)
+                run.queue(position, self._eta_s(run))
             case Seated():
                 self._permits[run.entry.spec.id].release()
                 run.start(Started(self._node_id, run.entry.spec.id))
+                run.crowd = self._crowd(run)
             case Output(_, event):
                 run.output(event)
             case Ended():
@@ -226,8 +228,27 @@ class NodeService:
     def _learn(self, run: Run, ended: Ended) -> None:
         """How long it held its seat: what estimates of the wait for one go by."""
         if isinstance(ended.outcome, Done) and run.is_seated:
-            model = run.entry.spec.id
-            self._paces[model] = self._paces[model].plus(run.expected_s, run.seated_s)
+            model, began, ends = run.entry.spec.id, run.crowd, self._crowd(run)
+            crowd = Crowd(ceil((began.seated + ends.seated) / 2), ceil((began.others + ends.others) / 2))
+            self._paces[model] = self._paces[model].plus(crowd, run.expected_s, run.seated_s)
+
+    def _crowd(self, run: Run) -> Crowd:
+        """Who shares the device with a run that has its seat."""
+        mates = [mate for mate in self._runs_of(run.entry) if mate.is_seated]
+        return Crowd(len(mates), self._others(run.entry))
+
+    def _others(self, entry: Entry) -> int:
+        """The other models that are at work."""
+        return len({run.entry.spec.id for run in self._runs.values() if run.is_seated and run.entry is not entry})
+
+    def _outlook(self, entry: Entry, runs: Sequence[Run], priority: int, expected_s: float) -> estimates.Outlook:
+        paces, others = self._paces[entry.spec.id], self._others(entry)
+        return estimates.outlook(entry, runs, paces, others=others, priority=priority, expected_s=expected_s)
+
+    def _eta_s(self, run: Run) -> float:
+        """How long a run that takes its place in the room should take from now on."""
+        mates = [mate for mate in self._runs_of(run.entry) if mate is not run]
+        return self._outlook(run.entry, mates, run.task.priority, run.expected_s).eta_s
 
     # ---- models ----
 

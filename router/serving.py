@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from protos.errors import FabricError
-from protos.types import Finished, Preview, SegmentDelta, Started, Task, TaskEvent, TextDelta
+from protos.types import Finished, Preview, Queued, SegmentDelta, Started, Task, TaskEvent, TextDelta
 from providers.registry import ProviderRegistry
 from router.accounts import Account, Accounts, Call
 from router.fallback import after_failure
@@ -94,4 +94,10 @@ async def _accounted(
 
 
 def _seen(call: Call, event: TaskEvent) -> Call:
-    return replace(call, has_begun=True) if isinstance(event, Started) else call
+    match event:
+        case Queued(eta_s=eta_s):
+            return replace(call, eta_s=eta_s)
+        case Started():
+            return replace(call, has_begun=True)
+        case _:
+            return call

@@ -1,14 +1,27 @@
-"""When a task that came now would get a seat, from what those before it are expected to take. Pure.
+"""When a task that came now would get a seat and how long it would hold it, from how it went with others before. Pure.
 
 Not about what a task costs alone (costs.py), nor about the order in the room (rooms.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from typing import Final
 
 _KEPT: Final = 0.95  # of the weight of the past at each end: the last 20 tasks or so decide
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Who shares the device with a task: the seats taken at its own model, its own too, and the other models at work."""
+
+    seated: int
+    others: int = 0
+
+    @property
+    def kind(self) -> "Crowd":
+        """Crowds of one kind go at about one pace: 1, 2 to 3, 4 to 7, 8 to 15, ... seats."""
+        return Crowd(self.seated.bit_length(), self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +33,76 @@ class Pace:
 
     expected_s: float = 0.0
     held_s: float = 0.0
+    squares: float = 0.0  # of held / expected, weighted by expected
+    tasks: float = 0.0
 
     def plus(self, expected_s: float, held_s: float) -> "Pace":
-        """One more task has ended."""
-        return Pace(_KEPT * self.expected_s + expected_s, _KEPT * self.held_s + held_s)
+        """One more task has ended. One of which nothing was expected says nothing."""
+        if expected_s <= 0:
+            return self
+        return Pace(
+            _KEPT * self.expected_s + expected_s,
+            _KEPT * self.held_s + held_s,
+            _KEPT * self.squares + held_s * held_s / expected_s,
+            _KEPT * self.tasks + 1.0,
+        )
 
     @property
     def stretch(self) -> float:
         """1 while nothing has been learned."""
         return self.held_s / self.expected_s if self.expected_s > 0 else 1.0
+
+    @property
+    def spread(self) -> float:
+        """How much the stretch differs between tasks, 0 to 1: its variance over its square."""
+        if self.held_s <= 0:
+            return 0.0
+        return min(max(self.squares / self.held_s * self.expected_s / self.held_s - 1.0, 0.0), 1.0)
+
+    @property
+    def usual_s(self) -> float:
+        """What a task was expected to take alone, on average."""
+        return self.expected_s / self.tasks if self.tasks else 0.0
+
+    def held(self, expected_s: float) -> float:
+        """How long a task would hold its seat."""
+        return expected_s * self.stretch
+
+    def left(self, expected_s: float, seated_s: float) -> float:
+        """How long one goes on that has its seat for `seated_s`. One that is past its time is not about to end because
+        of that: of what ends at random as much is left as ever, of what ends on time nothing."""
+        held_s = self.held(expected_s)
+        return max(held_s - seated_s, held_s * self.spread)
+
+
+@dataclass(frozen=True, slots=True)
+class Paces:
+    """Of one model, by the kind of crowd that was there."""
+
+    by_kind: Mapping[Crowd, Pace] = field(default_factory=dict)
+
+    def plus(self, crowd: Crowd, expected_s: float, held_s: float) -> "Paces":
+        pace = self.by_kind.get(crowd.kind, Pace()).plus(expected_s, held_s)
+        return Paces({**self.by_kind, crowd.kind: pace})
+
+    def of(self, crowd: Crowd) -> Pace:
+        """The pace in such a crowd; else that of the likest one, by its share of the device: models have equal ones."""
+        wanted = crowd.kind
+        if wanted in self.by_kind:
+            return self.by_kind[wanted]
+        known = min(self.by_kind, key=lambda kind: _unlikeness(kind, wanted), default=None)
+        if known is None:
+            return _slower(Pace(1.0, 1.0, 1.0), wanted.others + 1)
+        return _slower(self.by_kind[known], (wanted.others + 1) / (known.others + 1))
+
+
+def _unlikeness(kind: Crowd, wanted: Crowd) -> tuple[int, int]:
+    """The more crowded one of two that are equally unlike: a forecast should rather be long than short."""
+    return abs(kind.seated - wanted.seated) + abs(kind.others - wanted.others), -kind.seated
+
+
+def _slower(pace: Pace, times: float) -> Pace:
+    return Pace(pace.expected_s, pace.held_s * times, pace.squares * times * times, pace.tasks)
 
 
 def seat_free_s(seats: int, seated_s: Sequence[float], waiting_s: Sequence[float]) -> float:

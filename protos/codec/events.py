@@ -37,8 +37,8 @@ CHUNK_BYTES: Final = 1 << 20  # of a blob in one message; gRPC's default bound o
 def event_messages(task_id: TaskId, event: TaskEvent) -> Iterator[pb.TaskEvent]:
     """The messages of one event: one, and before a Finished with pictures the chunks of their bytes."""
     match event:
-        case Queued(position):
-            yield pb.TaskEvent(task_id=task_id, queued=pb.Queued(position=position))
+        case Queued(position, eta_s):
+            yield pb.TaskEvent(task_id=task_id, queued=pb.Queued(position=position, eta_s=eta_s))
         case Started(node_id, model):
             yield pb.TaskEvent(task_id=task_id, started=pb.Started(node_id=node_id, model=model))
         case Progress(fraction, step, steps):
@@ -95,7 +95,8 @@ class EventReader:
         """The event of a message; None for a chunk of a blob, or an event of a newer contract."""
         match message.WhichOneof("event"):
             case "queued":
-                return Queued(message.queued.position)
+                queued = message.queued
+                return Queued(queued.position, queued.eta_s if queued.HasField("eta_s") else None)
             case "started":
                 return Started(NodeId(message.started.node_id), ModelId(message.started.model))
             case "progress":

@@ -2,13 +2,13 @@
 
 import pytest
 
-from node import estimates
 from node.engine import ModelSpec, Prepared
 from node.entries import Entry
+from node.estimates import Outlook, estimate_of, outlook
 from node.memory.ledger import Evict, Refuse
 from node.memory.measured import Measured
 from node.runs import Run
-from node.scheduler.forecast import Pace
+from node.scheduler.forecast import Crowd, Paces
 from protos.types import Modality, ModelId, NodeId, Started, Task, TaskId, TextRequest, Usage
 
 ENTRY = Entry(ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT, seats=2), Measured(1 << 20, 7.0))
@@ -35,35 +35,52 @@ def seated(clock: Clock, expected_s: float) -> Run:
     return run
 
 
+def ahead(runs: list[Run], *, priority: int = 0, paces: Paces | None = None, others: int = 0) -> Outlook:
+    """Of a task that takes 2 s alone."""
+    return outlook(ENTRY, runs, paces or Paces(), others=others, priority=priority, expected_s=2.0)
+
+
 def test_the_seated_count_with_what_is_left_of_them_and_the_waiting_share_the_seats() -> None:
     clock = Clock()
     runs = [seated(clock, 10.0), seated(clock, 4.0), a_run(clock, 5.0), a_run(clock, 5.0)]
     clock.now_s = 2.0
-    wait_s = estimates.queue_s(ENTRY, runs, 0, Pace())
-    assert (
-        wait_s == 8.0
-    )  # the seats are free after 2 and 8 s; the first who waits takes one from 2 to 7, the second to 12
+    # The seats are free after 2 and 8 s; the first who waits takes one from 2 to 7, the second to 12.
+    assert ahead(runs) == Outlook(8.0, 2.0)
 
 
 def test_who_goes_later_is_not_waited_for() -> None:
     clock = Clock()
     runs = [seated(clock, 10.0), seated(clock, 4.0), a_run(clock, 5.0, priority=1)]
-    assert estimates.queue_s(ENTRY, runs, 2, Pace()) == 4.0
+    assert ahead(runs, priority=2).queue_s == 4.0
 
 
 def test_a_free_seat_is_not_waited_for() -> None:
-    clock = Clock()
-    assert estimates.queue_s(ENTRY, [seated(clock, 10.0)], 0, Pace()) == 0.0
+    assert ahead([seated(Clock(), 10.0)]).queue_s == 0.0
 
 
-def test_what_was_learned_of_the_pace_counts() -> None:
+def test_the_wait_and_the_run_go_by_the_pace_of_such_a_crowd() -> None:
     clock = Clock()
-    runs = [seated(clock, 10.0), seated(clock, 4.0)]
-    assert estimates.queue_s(ENTRY, runs, 0, Pace().plus(1.0, 3.0)) == 12.0
+    paces = Paces().plus(Crowd(2), 1.0, 3.0).plus(Crowd(1), 1.0, 1.5)
+    assert ahead([seated(clock, 10.0), seated(clock, 4.0)], paces=paces) == Outlook(12.0, 6.0)
+    assert ahead([], paces=paces) == Outlook(0.0, 3.0)
+
+
+def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
+    clock = Clock()
+    fresh = a_run(clock, 0.0)
+    fresh.prepared = None
+    paces = Paces().plus(Crowd(2), 5.0, 5.0)
+    assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 9.0
+
+
+def test_other_models_at_work_take_their_share_of_the_device() -> None:
+    runs = [seated(Clock(), 10.0), seated(Clock(), 4.0)]
+    alone, shared = ahead(runs), ahead(runs, others=1)
+    assert (shared.queue_s, shared.run_s) == (2 * alone.queue_s, 2 * alone.run_s)
 
 
 @pytest.mark.parametrize(("decision", "fits"), [(Evict([ModelId("other")]), True), (Refuse(2, 1), False)])
 def test_a_model_that_is_not_loaded_is_loaded_first(decision: Evict | Refuse, fits: bool) -> None:
-    estimate = estimates.estimate_of(ENTRY, Usage(), 1.0, decision)
-    assert (estimate.load_s, estimate.total_s, estimate.fits_memory) == (7.0, 8.0, fits)
+    estimate = estimate_of(ENTRY, Usage(), Outlook(1.0, 2.0), decision)
+    assert (estimate.load_s, estimate.total_s, estimate.fits_memory) == (7.0, 10.0, fits)
     assert list(estimate.would_evict) == (["other"] if fits else [])

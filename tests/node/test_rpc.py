@@ -106,7 +106,11 @@ def model(status: NodeStatus, name: str) -> Any:
 async def test_a_chat_is_queued_started_spoken_and_finished(start_node: StartNode) -> None:
     async with start_node() as client:
         events = await client.run(text())
-    assert events[:2] == [Queued(0), Started(client.daemon.service.status().node_id, ModelId("talk"))]
+    queued, started = events[:2]
+    assert isinstance(queued, Queued)
+    assert queued.position == 0
+    assert queued.eta_s is not None
+    assert started == Started(client.daemon.service.status().node_id, ModelId("talk"))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "hello big world"
     assert isinstance(events[-1], Finished)
     assert events[-1].result == TextResult("hello big world", "stop")

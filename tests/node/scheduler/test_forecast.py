@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.scheduler.forecast import Pace, seat_free_s
+from node.scheduler.forecast import Crowd, Pace, Paces, seat_free_s
 
+TIMES = st.floats(1e-6, 100)
 SECONDS = st.lists(st.floats(0, 100), max_size=20)
 
 
@@ -49,3 +50,43 @@ def test_the_pace_forgets_how_it_was() -> None:
     for _ in range(200):
         pace = pace.plus(1.0, 3.0)
     assert pace.stretch == pytest.approx(3.0, rel=1e-3)
+
+
+def test_who_is_past_the_usual_time_goes_on_as_long_as_the_ends_are_random() -> None:
+    punctual = Pace().plus(1.0, 2.0).plus(1.0, 2.0)
+    assert punctual.left(1.0, 0.5) == 1.5
+    assert punctual.left(1.0, 5.0) == pytest.approx(0.0, abs=1e-9)
+    erratic = Pace()
+    for number in range(100):
+        erratic = erratic.plus(1.0, 10.0 if number % 4 == 0 else 0.1)
+    assert erratic.spread == 1.0
+    assert erratic.left(1.0, 50.0) == erratic.held(1.0)
+
+
+@given(st.lists(st.tuples(st.just(0.0) | TIMES, st.just(0.0) | TIMES), max_size=30), st.floats(0, 10), st.floats(0, 10))
+def test_what_is_left_is_never_negative_nor_more_than_the_whole(
+    past: list[tuple[float, float]], expected_s: float, seated_s: float
+) -> None:
+    pace = Pace()
+    for expected, held in past:
+        pace = pace.plus(expected, held)
+    assert 0 <= pace.left(expected_s, seated_s) <= pace.held(expected_s) + 1e-9
+    assert 0 <= pace.spread <= 1
+
+
+def test_each_kind_of_crowd_has_its_own_pace() -> None:
+    paces = Paces().plus(Crowd(1), 1.0, 1.0).plus(Crowd(8), 1.0, 4.0)
+    assert [paces.of(Crowd(seated)).stretch for seated in (1, 8, 15)] == [1.0, 4.0, 4.0]
+
+
+def test_an_unknown_crowd_goes_by_the_likest_and_by_the_share_of_the_device() -> None:
+    paces = Paces().plus(Crowd(1), 1.0, 1.0).plus(Crowd(16), 1.0, 6.0)
+    assert paces.of(Crowd(12)).stretch == 6.0
+    assert paces.of(Crowd(5)).stretch == 6.0  # equally unlike: rather long than short
+    assert paces.of(Crowd(1, others=2)).stretch == 3.0
+    assert Paces().of(Crowd(4, others=1)).stretch == 2.0
+
+
+def test_the_usual_task_is_the_mean_of_those_that_ended() -> None:
+    assert Pace().usual_s == 0.0
+    assert Pace().plus(3.0, 1.0).usual_s == 3.0

@@ -100,6 +100,7 @@ async def test_an_estimate_of_a_local_model_is_free_and_says_when(box: Edge) -> 
         "available",
         "estimated_cost_usd",
         "cost_micro",
+        "max_cost_micro",
         "currency",
         "usage",
         "source",

@@ -207,10 +207,12 @@ class TaskEvent(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., blob: _Optional[_Union[BlobChunk, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
 
 class Queued(_message.Message):
-    __slots__ = ("position",)
+    __slots__ = ("position", "eta_s")
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     position: int
-    def __init__(self, position: _Optional[int] = ...) -> None: ...
+    eta_s: float
+    def __init__(self, position: _Optional[int] = ..., eta_s: _Optional[float] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("node_id", "model")
