@@ -152,7 +152,7 @@ class Attempt:
             case SegmentDelta(segment):
                 feed.publish_text(self.job.id, segment.text)
             case Finished(result, usage):
-                output = await self._around.attachments.output(self.job.request.organization_id, result)
+                output = await self._around.attachments.stored_output(self.job.request.organization_id, result)
                 return Ending(state=JobState.COMPLETED, output=output, usage=usage)
             case Queued(position):
                 self.position = position

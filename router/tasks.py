@@ -184,6 +184,16 @@ def image_output(result: ImageResult, assets: Sequence[tuple[str, str]]) -> Json
     }
 
 
+def embeddings_elsewhere(result: EmbeddingResult, asset_id: str, url: str) -> Json:
+    """What stands for many embeddings in a job's row, and in lists of jobs: the asset that has the whole output."""
+    return {"embeddings": None, "dimensions": result.dimensions, "asset_id": asset_id, "url": url}
+
+
+def elsewhere(output: Json | None) -> str | None:
+    """The asset that has the whole of this output; None when it is all there."""
+    return output["asset_id"] if output and "embeddings" in output and output["embeddings"] is None else None
+
+
 def output_of(result: TextResult | AudioResult | EmbeddingResult) -> Json:
     """A job's `output`, as wire.md has it, where no file is in it."""
     match result:

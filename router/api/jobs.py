@@ -91,7 +91,8 @@ async def list_jobs(
 
 @routes.get("/{job_id}", response_model=Success[JobShape])
 async def get_job(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
-    return success(request, JobShape.of(await existing(parts, job_id, reach)))
+    job = await existing(parts, job_id, reach)
+    return success(request, JobShape.of(await parts.attachments.whole(job)))
 
 
 @routes.get("/{job_id}/usage", response_model=Success[JobUsage])

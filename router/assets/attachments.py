@@ -5,12 +5,13 @@ Not about what an input may hold (router/inputs.py).
 """
 
 import asyncio
+import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from protos.errors import NotFound
-from protos.types import Blob, GeneratedImage, ImageResult, Modality, OrganizationId, TaskResult
+from protos.types import Blob, EmbeddingResult, GeneratedImage, ImageResult, Modality, OrganizationId, TaskResult
 from router.assets.asset import Asset
 from router.assets.content import content_type_of
 from router.assets.library import Assets, Claims
@@ -18,7 +19,10 @@ from router.assets.links import Links
 from router.inputs import Inline, Remote, Stored
 from router.jobs import Job, JobRequest, Json
 from router.outbound import Outbound
-from router.tasks import attached, image_output, output_of, referring
+from router.tasks import attached, elsewhere, embeddings_elsewhere, image_output, output_of, referring
+
+LARGE_BYTES: Final = 256 * 1024  # of embeddings as JSON: a page of jobs has up to 100 outputs
+_JSON_BYTES_PER_BYTE: Final = 5  # some 20 characters to a float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,26 @@ class Attachments:
             return output_of(result)
         assets = await asyncio.gather(*(self._kept(organization_id, image) for image in result.images))
         return image_output(result, [(asset.id, self._links.lasting(asset)) for asset in assets])
+
+    async def stored_output(self, organization_id: OrganizationId, result: TaskResult) -> Json:
+        """The same for a job's row, which stays small: of many embeddings it has the asset that they are in."""
+        if not isinstance(result, EmbeddingResult) or len(result.vectors) <= LARGE_BYTES // _JSON_BYTES_PER_BYTE:
+            return await self.output(organization_id, result)
+        data = await asyncio.to_thread(lambda: json.dumps(output_of(result), separators=(",", ":")).encode())
+        claims = Claims(content_type="application/json", filename="embeddings.json")
+        asset = await self._assets.produce(organization_id, data, claims)
+        return embeddings_elsewhere(result, asset.id, self._links.lasting(asset))
+
+    async def whole(self, job: Job) -> Job:
+        """The job with all of its output, when that is still kept."""
+        asset_id = elsewhere(job.output)
+        if asset_id is None:
+            return job
+        with suppress(NotFound):
+            asset = await self._assets.get(job.request.organization_id, asset_id)
+            data = await self._assets.read(asset)
+            return replace(job, output=await asyncio.to_thread(json.loads, data))
+        return job
 
     async def _kept(self, organization_id: OrganizationId, image: GeneratedImage) -> Asset:
         return await self._assets.produce(organization_id, image.data, Claims(content_type=image.content_type))

@@ -435,3 +435,20 @@ async def test_no_picture_is_begun_when_the_quota_is_spent(small: Edge) -> None:
         await uploaded(small, bytes(LIMIT))
     body = {"modality": "image", "model": "echo", "input": {"prompt": "red"}}
     assert error_of(await small.client.post("/v1/jobs", json=body)) == (429, "quota_exceeded")
+
+
+async def test_many_embeddings_are_kept_in_a_file_and_come_with_their_job_alone(edge: Edge) -> None:
+    texts = [f"text {index}" for index in range(20)]
+    body: Json = {"modality": "embedding", "model": "echo", "input": {"texts": texts}, "params": {"dimensions": 4096}}
+    job: Json = await edge.ended((await edge.client.post("/v1/jobs", json=body)).json()["data"]["id"])
+    direct = (await edge.client.post("/v1/providers/execute", json=body)).json()["data"]
+    assert job["output"] == direct["output"]
+    assert [len(row) for row in job["output"]["embeddings"]] == [4096] * 20
+    page = await edge.client.get("/v1/jobs")
+    listed = page.json()["data"]["jobs"][0]["output"]
+    assert (listed["embeddings"], listed["dimensions"]) == (None, 4096)
+    assert len(page.content) < 10_000
+    async with httpx.AsyncClient(base_url=edge.url) as anybody:
+        assert (await anybody.get(listed["url"])).json() == job["output"]
+    await edge.client.delete(f"/v1/assets/{listed['asset_id']}")
+    assert (await edge.client.get(f"/v1/jobs/{job['id']}")).json()["data"]["output"] == listed
