@@ -42,11 +42,11 @@ class OnBehalf:
         return self._service.models()
 
     async def load(self, model: ModelId) -> Model:
-        self._principal.require(Scope.ADMIN)
+        self._principal.require_operator()
         return await self._service.load(model)
 
     async def unload(self, model: ModelId) -> Model:
-        self._principal.require(Scope.ADMIN)
+        self._principal.require_operator()
         return await self._service.unload(model)
 
     def status(self) -> NodeStatus:
@@ -56,7 +56,7 @@ class OnBehalf:
         return self._service.watch(interval_s)
 
     async def drain(self, timeout_s: float) -> int:
-        self._principal.require(Scope.ADMIN)
+        self._principal.require_operator()
         return await self._service.drain(timeout_s)
 
     def _owned(self, task: Task) -> Task:

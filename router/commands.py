@@ -19,10 +19,11 @@ import typer
 from node.cli import serve
 from node.memory.devices import device_names
 from protos.errors import Conflict, InputInvalid, InvalidRequest
+from router import key_commands
 from router.settings import RouterSettings, bind
 from router.supervisor import ChildSpec, Supervisor
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs FABRIC_API_KEYS.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a key: see `keys`.")]
 Port = Annotated[int | None, typer.Option(help="HTTP port.", min=1, max=65535)]
 GrpcHost = Annotated[
     str | None, typer.Option(help="Address of the gRPC door; any but loopback needs keys and a certificate as well.")
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.add_typer(key_commands.app, name="keys")
 
 
 @app.command()

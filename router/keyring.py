@@ -32,7 +32,7 @@ from protos.errors import (
     Unauthorized,
 )
 from protos.types import OrganizationId
-from router.principals import DEVELOPER, Principal, Scope, administrator, scopes_of
+from router.principals import DEFAULT_GRANTS, DEVELOPER, GRANTS, Principal, Scope, administrator, scopes_of
 from router.settings import RouterSettings, reachable_hosts
 from router.store import keys as rows
 from router.store.base import Records
@@ -56,6 +56,18 @@ class _Entry:
 
     key: ApiKey | None  # None: of the settings
     principal: Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key to make. `grants` None: all that work needs, as far as its maker may do it."""
+
+    name: str
+    organization_id: OrganizationId  # EVERY_ORGANIZATION: all
+    grants: tuple[str, ...] | None = None
+    expires_at: float | None = None
+    rate_per_s: float | None = None  # None: the settings' own; as is the next
+    max_concurrent_jobs: int | None = None
 
 
 class Keyring:
@@ -146,22 +158,23 @@ class Keyring:
 
     # ---- changing ----
 
-    async def create(self, asked: ApiKey, by: Principal) -> tuple[ApiKey, str]:
-        """The key and its secret, which nobody can read again. `asked`: id, prefix and times are set here. Raises
-        Forbidden when the new key could do more than its maker."""
-        _check_no_more(asked, by)
+    async def create(self, asked: NewKey, by: Principal) -> tuple[ApiKey, str]:
+        """The key and its secret, which nobody can read again. Raises InputInvalid for an unknown grant, Forbidden when
+        the key could do more than its maker, QuotaExceeded."""
         secret = _new_secret()
-        key = replace(asked, id=f"key_{ULID()}", prefix=secret[:_SHOWN_CHARS])
+        key = _key_of(asked, by, secret[:_SHOWN_CHARS], self._clock())
+        _check_no_more(key, by)
+        digest = self._digest(secret)
 
-        def add(connection: Connection, now: float) -> ApiKey:
+        def add(connection: Connection, _now: float) -> None:
             if rows.count(connection, key.organization_id) >= KEYS_LIMIT:
                 raise QuotaExceeded(
                     f"organization {key.organization_id} has {KEYS_LIMIT} keys, its limit: delete some that are not used"
                 )
-            rows.add(connection, created := replace(key, created_at=now), self._digest(secret))
-            return created
+            rows.add(connection, key, digest)
 
-        return await self._change(add), secret
+        await self._change(add)
+        return key, secret
 
     async def disable(self, key_id: str, reach: OrganizationId | None, by: Principal) -> ApiKey:
         """It stops at once, and for good. Raises NotFound, Forbidden."""
@@ -255,6 +268,25 @@ def _new_secret() -> str:
     return _PREFIX + secrets.token_hex(_SECRET_BYTES)
 
 
+def _key_of(asked: NewKey, by: Principal, prefix: str, now: float) -> ApiKey:
+    """Raises InputInvalid."""
+    grants = asked.grants
+    if grants is None:
+        grants = tuple(grant for grant in DEFAULT_GRANTS if GRANTS[grant] <= by.scopes)
+    scopes_of(grants)
+    return ApiKey(
+        id=f"key_{ULID.from_timestamp(now)}",
+        organization_id=asked.organization_id,
+        name=asked.name,
+        prefix=prefix,
+        scopes=grants,
+        expires_at=asked.expires_at,
+        created_at=now,
+        rate_per_s=asked.rate_per_s,
+        max_concurrent_jobs=asked.max_concurrent_jobs,
+    )
+
+
 def _check_no_more(key: ApiKey, by: Principal) -> None:
     """Whoever makes or changes a key holds all that it can do: a secret handed out gives no rights away."""
     more = scopes_of(key.scopes) - by.scopes
@@ -263,7 +295,7 @@ def _check_no_more(key: ApiKey, by: Principal) -> None:
             f"the key {key.name!r} may {', '.join(sorted(more))}, which yours may not: use one that may, or ask for less"
         )
     if (key.rate_per_s, key.max_concurrent_jobs) != (None, None):
-        by.require(Scope.ADMIN)
+        by.require_operator()
 
 
 def _check_reachable(settings: RouterSettings, has_administrator: bool) -> None:

@@ -3,6 +3,7 @@
 Not about how a key is told from another (keyring.py), nor which route wants which scope (api/access.py).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,6 +64,16 @@ def _union(scopes: Iterable[frozenset[Scope]]) -> frozenset[Scope]:
     return frozenset().union(*scopes)
 
 
+_ORGANIZATION: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def organization_named(given: str) -> OrganizationId:
+    """Raises InputInvalid."""
+    if not _ORGANIZATION.fullmatch(given):
+        raise InputInvalid.at("organization_id", f"is {given[:80]!r}: use 1 to 64 letters, digits, or any of _ . : -")
+    return OrganizationId(given)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who a request comes from."""
@@ -78,6 +89,14 @@ class Principal:
         """Raises Forbidden, which names the scope."""
         if scope not in self.scopes:
             raise Forbidden(f"the key lacks the scope {scope.value}: use one that has it, or give it to a new key")
+
+    def require_operator(self) -> None:
+        """For what concerns the whole box, whose organizations' administrators have no say in it. Raises Forbidden."""
+        self.require(Scope.ADMIN)
+        if self.organization_id is not None:
+            raise Forbidden(
+                "the key is of one organization, this concerns all: use an administrator's key of all of them"
+            )
 
     def act_for(self, asked: OrganizationId | None) -> OrganizationId:
         """Whose things the request is about: those of `asked`, else its own, else the default's. Raises Forbidden for

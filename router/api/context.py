@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from protos.errors import Cancelled, InputInvalid, NotFound, UnsupportedMediaType
+from protos.errors import Cancelled, NotFound, UnsupportedMediaType
 from protos.types import OrganizationId
 from providers.catalog import Catalog
 from providers.registry import ProviderRegistry
@@ -24,7 +24,7 @@ from router.assets.links import Links
 from router.events import Feed
 from router.keyring import Keyring
 from router.outbound import Outbound
-from router.principals import ANONYMOUS, Principal
+from router.principals import ANONYMOUS, Principal, organization_named
 from router.runner import Runner
 from router.secrets import Secrets
 from router.service import RouterService
@@ -81,7 +81,6 @@ async def _principal(request: Request) -> Principal:
 
 WithPrincipal = Annotated[Principal, Depends(_principal)]
 
-_ORGANIZATION: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _QueryOrganization = Annotated[str | None, Query(description="whose; default: the header's, then the key's own")]
 _HeaderOrganization = Annotated[str | None, Header(description="whose, where the query does not say")]
 
@@ -89,13 +88,9 @@ _HeaderOrganization = Annotated[str | None, Header(description="whose, where the
 def organization(principal: Principal, given: str | None) -> OrganizationId:
     """Whose things a request is about: those of the organization that it names, else the principal's. Raises
     InputInvalid, and Forbidden for another organization than the principal's."""
-    return principal.act_for(None if given is None else _read(given))
-
-
-def _read(given: str) -> OrganizationId:
-    if not _ORGANIZATION.fullmatch(given):
-        raise InputInvalid.at("organization_id", f"is {given[:80]!r}: use 1 to 64 letters, digits, or any of _ . : -")
-    return OrganizationId(given)
+    if given is None or principal is ANONYMOUS:  # clients name theirs everywhere, also where no key is asked for
+        return principal.act_for(None)
+    return principal.act_for(organization_named(given))
 
 
 async def _organization(
@@ -114,7 +109,7 @@ async def _reach(
     given = organization_id or x_organization_id
     if principal is ANONYMOUS:  # a signed URL opens its thing also for a client that names an organization everywhere
         return principal.organization_id
-    return principal.reach(None if given is None else _read(given))
+    return principal.reach(None if given is None else organization_named(given))
 
 
 # Of a single thing, found by its id: the organization that it must belong to. None: any, for an administrator (and in
@@ -125,7 +120,7 @@ WithReach = Annotated[OrganizationId | None, Depends(_reach)]
 async def _path_organization(
     principal: WithPrincipal, org: Annotated[str, Path(description="the organization's id")]
 ) -> OrganizationId:
-    named = _read(org)
+    named = organization_named(org)
     if not principal.sees(named):
         raise NotFound(f"there is no organization {named}, or the key is not of it")
     return named

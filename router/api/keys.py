@@ -15,7 +15,8 @@ from protos.types import OrganizationId
 from router.api.context import JSON_BODY, WithOrganization, WithParts, WithPrincipal, WithReach, organization
 from router.api.envelope import Success, success
 from router.api.job_shapes import Name, iso
-from router.principals import DEFAULT_GRANTS, GRANTS, Principal, scopes_of
+from router.keyring import NewKey
+from router.principals import GRANTS, Principal
 from router.store.keys import EVERY_ORGANIZATION, ApiKey
 
 routes = APIRouter(prefix="/v1/api-keys", tags=["api keys"])
@@ -37,24 +38,19 @@ class KeyBody(BaseModel):
     )
     expires_at: datetime | None = Field(default=None, description="ISO 8601, UTC if it does not say")
     rate_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = Field(
-        default=None, description="requests a second; default: the settings'; takes the scope admin"
+        default=None, description="requests a second; default: the settings'; for an administrator of all"
     )
     max_concurrent_jobs: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = Field(
-        default=None, description="pending and started jobs; default: the settings'; takes the scope admin"
+        default=None, description="pending and started jobs; default: the settings'; for an administrator of all"
     )
 
-    def asked(self, principal: Principal, organization_id: OrganizationId) -> ApiKey:
+    def asked(self, principal: Principal, organization_id: OrganizationId) -> NewKey:
         """The key to make. `organization_id`: for a body that names none. Raises InputInvalid, Forbidden."""
-        scopes = tuple(self.scopes) if self.scopes is not None else _default_scopes(principal)
-        scopes_of(scopes)
-        return ApiKey(
-            id="",
-            organization_id=self._owner(principal) or organization_id,
+        return NewKey(
             name=self.name,
-            prefix="",
-            scopes=scopes,
+            organization_id=self._owner(principal) or organization_id,
+            grants=None if self.scopes is None else tuple(self.scopes),
             expires_at=_future(self.expires_at),
-            created_at=0.0,
             rate_per_s=self.rate_per_s,
             max_concurrent_jobs=self.max_concurrent_jobs,
         )
@@ -65,11 +61,6 @@ class KeyBody(BaseModel):
         if self.organization_id == EVERY_ORGANIZATION:
             return principal.act_for(EVERY_ORGANIZATION)
         return organization(principal, self.organization_id)
-
-
-def _default_scopes(principal: Principal) -> tuple[str, ...]:
-    """Of them, those that the maker has itself."""
-    return tuple(grant for grant in DEFAULT_GRANTS if GRANTS[grant] <= principal.scopes)
 
 
 def _future(expires_at: datetime | None) -> float | None:

@@ -7,6 +7,10 @@ from pathlib import Path
 from protos.errors import Conflict
 
 
+class FileTaken(Conflict):
+    """A router that runs has the database."""
+
+
 class FileLock:
     """Held from `acquire` until `release`, or the end of the process."""
 
@@ -16,14 +20,14 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Raises Conflict when another store, in this process or another, has the file."""
+        """Raises FileTaken when another store, in this process or another, has the file."""
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise Conflict(
+            raise FileTaken(
                 f"the jobs in {self._path} belong to a router that runs (process {owner}): stop it, or give this one "
                 "a database file of its own"
             ) from None
