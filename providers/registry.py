@@ -13,10 +13,13 @@ from providers.base import Provider, Snapshot
 from providers.catalog import load_catalog
 from providers.compatible import Compatible
 from providers.echo import Echo
+from providers.fabric import fabric
 from providers.keys import KeyOf, settings_keys
 from providers.node import NodeProvider
+from providers.ollama import ollama_provider
 from providers.openai import openai_provider
 from providers.settings import ProviderSettings
+from providers.whisper import whisper_provider
 from providers.wrappers import guarded
 
 
@@ -33,6 +36,11 @@ def configured(
 
 
 def _vendors(settings: ProviderSettings, on_change: Callable[[], None], key_of: KeyOf) -> Iterator[Provider]:
+    if settings.ollama_url:
+        yield guarded(ollama_provider(settings.ollama_url, settings.ollama_pull, on_change), on_change, is_free=True)
+    if settings.whisper_url:
+        yield guarded(whisper_provider(settings.whisper_url, on_change), on_change, is_free=True)
+    yield from (fabric(router, on_change) for router in settings.routers)
     catalog = load_catalog(settings.prices)
     for server in settings.compatible:
         yield guarded(Compatible(server, catalog, on_change), on_change, is_free=server.is_local)

@@ -3,11 +3,13 @@
 import asyncio
 import importlib
 import importlib.util
+import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from protos.errors import InputInvalid
+from protos.locality import is_local
 from protos.types import (
     AudioRequest,
     EmbeddingRequest,
@@ -53,7 +55,10 @@ class OpenAIWire:
             base_url=self._dialect.base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=openai.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # keys go to the host that is named
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False,  # keys go to the host that is named
+                trust_env=not is_local(self._dialect.base_url),  # what stays on this machine goes through no proxy
+            ),
         )
         return client
 
@@ -151,7 +156,10 @@ async def _reply(
         case ImageRequest():
             return await client.images.generate(**images.body(request, call.model), extra_headers=headers)
         case AudioRequest(task="translate"):
-            return await client.audio.translations.create(**audio.body(request, call.model), extra_headers=headers)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # OpenAI's own is; other servers' is not
+                reply = client.audio.translations.create(**audio.body(request, call.model), extra_headers=headers)
+            return await reply
         case AudioRequest():
             return await client.audio.transcriptions.create(**audio.body(request, call.model), extra_headers=headers)
         case TextRequest():

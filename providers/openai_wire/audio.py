@@ -39,6 +39,8 @@ def body(request: AudioRequest, model: VendorModel) -> Body:
             sent["language"] = request.language
         if request.word_timestamps:
             sent["timestamp_granularities"] = ["word", "segment"]
+    if "vad" in model.takes:
+        sent["extra_body"] = {model.takes["vad"]: request.vad}
     return sent
 
 
@@ -60,7 +62,7 @@ def _segment(segment: Any, words: Sequence[Any]) -> Segment:  # Any: as above
     logprob = getattr(segment, "avg_logprob", None)
     probability = math.exp(min(float(logprob), 0.0)) if logprob is not None else 1.0
     own = tuple(
-        Word(float(word.start), float(word.end), word.word, probability)
+        Word(float(word.start), float(word.end), word.word, float(getattr(word, "probability", probability)))
         for word in words
         if start_s <= float(word.start) < end_s
     )

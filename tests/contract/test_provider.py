@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from edge import BOUND_S, fake_node
 from vendors import places
+from vendors.ollama_app import Model
 from vendors.places import ready
 
 from protos.errors import Cancelled, Code, FabricError
@@ -120,6 +121,22 @@ async def compatible(_: Path) -> AsyncIterator[Case]:
         yield Case(place.provider, _served(models))
 
 
+@asynccontextmanager
+async def ollama(_: Path) -> AsyncIterator[Case]:
+    models = {"llama3.2:3b": Model(), "nomic-embed-text:v1.5": Model(capabilities=("embedding",))}
+    async with places.ollama_place(models) as place:
+        yield Case(
+            place.provider,
+            {Modality.TEXT: ModelId("llama3.2:3b"), Modality.EMBEDDING: ModelId("nomic-embed-text:v1.5")},
+        )
+
+
+@asynccontextmanager
+async def whisper(_: Path) -> AsyncIterator[Case]:
+    async with places.whisper_place(models=()) as place:
+        yield Case(place.provider, {Modality.AUDIO: ModelId("whisper-1")})
+
+
 def _served(models: Sequence[str]) -> Mapping[Modality, ModelId]:
     """models: in the order of the modalities."""
     return {modality: ModelId(model) for modality, model in zip(Modality, models, strict=True)}
@@ -132,6 +149,8 @@ PLACES: Mapping[str, tuple[Open, Sequence[Modality]]] = {
     "openai": (openai, tuple(Modality)),
     "anthropic": (anthropic, (Modality.TEXT,)),
     "compatible": (compatible, tuple(Modality)),
+    "ollama": (ollama, (Modality.TEXT, Modality.EMBEDDING)),
+    "whisper": (whisper, (Modality.AUDIO,)),
 }
 
 

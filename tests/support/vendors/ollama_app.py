@@ -178,7 +178,7 @@ class OllamaStandIn:
         if isinstance(fault, Garbage):
             return Response(fault.text, media_type="application/json")
         if isinstance(fault, Cut):
-            return StreamingResponse(_half(json.dumps(reply)), media_type="application/json")
+            return cut_in_half(reply)
         return JSONResponse(reply)
 
     def _refusal(self, body: dict[str, Any], fault: Fault | None) -> Response | None:  # Any: JSON
@@ -201,6 +201,11 @@ def _error(status: int, said: str, headers: dict[str, str] | None = None) -> Res
 
 def _vector(text: str, dimensions: int) -> list[float]:
     return list(struct.unpack(f"<{dimensions}f", unit_vector(text, dimensions)))
+
+
+def cut_in_half(reply: dict[str, Any]) -> Response:  # Any: JSON
+    """An answer whose connection breaks in its middle."""
+    return StreamingResponse(_half(json.dumps(reply)), media_type="application/json")
 
 
 async def _half(text: str) -> AsyncIterator[str]:

@@ -1,13 +1,16 @@
 """Vendors' providers, each before its stand-in on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from vendors.anthropic_app import AnthropicStandIn
+from vendors.ollama_app import Model, OllamaStandIn
 from vendors.openai_app import OpenAIStandIn
 from vendors.serving import BOUND_S, serving
+from vendors.whisper_app import WhisperStandIn
 
 from protos.types import ModelId, ProviderId
 from providers.anthropic import anthropic_provider
@@ -15,8 +18,10 @@ from providers.base import Provider
 from providers.catalog import Catalog, load_catalog
 from providers.compatible import Compatible
 from providers.keys import KeyOf
+from providers.ollama import ollama_provider
 from providers.openai import openai_provider
 from providers.settings import CompatibleServer, DeclaredModel
+from providers.whisper import whisper_provider
 
 KEY = "sk-standin-0123456789abcdef"
 
@@ -25,6 +30,18 @@ KEY = "sk-standin-0123456789abcdef"
 class OpenAIPlace:
     provider: Provider
     vendor: OpenAIStandIn
+
+
+@dataclass(frozen=True)
+class OllamaPlace:
+    provider: Provider
+    vendor: OllamaStandIn
+
+
+@dataclass(frozen=True)
+class WhisperPlace:
+    provider: Provider
+    vendor: WhisperStandIn
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,26 @@ async def compatible_place(
         provider = Compatible(server, load_catalog(), changed.set)
         async with ready(provider, changed):
             yield OpenAIPlace(provider, vendor)
+
+
+@asynccontextmanager
+async def ollama_place(models: Mapping[str, Model], **vendor: Any) -> AsyncIterator[OllamaPlace]:  # Any: its fields
+    stand_in = OllamaStandIn(dict(models), **vendor)
+    async with serving(stand_in.app()) as url:
+        changed = asyncio.Event()
+        provider = ollama_provider(url, (), changed.set)
+        async with ready(provider, changed):
+            yield OllamaPlace(provider, stand_in)
+
+
+@asynccontextmanager
+async def whisper_place(**vendor: Any) -> AsyncIterator[WhisperPlace]:  # Any: its fields
+    stand_in = WhisperStandIn(**vendor)
+    async with serving(stand_in.app()) as url:
+        changed = asyncio.Event()
+        provider = whisper_provider(url, changed.set)
+        async with ready(provider, changed):
+            yield WhisperPlace(provider, stand_in)
 
 
 @asynccontextmanager
