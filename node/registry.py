@@ -192,7 +192,7 @@ class Registry:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         entry.unloading = done
-        self._loop.send(Detach(entry.spec.id, lambda: loop.call_soon_threadsafe(done.set_result, None)))
+        self._loop.send(Detach(entry.spec.id, lambda: loop.call_soon_threadsafe(_set, done)))
         done.add_done_callback(lambda _: self._unloaded(entry))
 
     def _unloaded(self, entry: Entry) -> None:
@@ -231,6 +231,12 @@ class Registry:
     def _refuse_what_never_fits(self, entry: Entry) -> None:
         if entry.needed_bytes > self._capacity_bytes:
             raise never_fits(entry, self._capacity_bytes)
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    """A node that closes waits for its engines only so long, and cancels `done` then."""
+    if not done.done():
+        done.set_result(None)
 
 
 @contextmanager

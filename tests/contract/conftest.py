@@ -1,6 +1,6 @@
 """The engines that keep the contract: a table; a new engine is one entry."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -119,3 +119,38 @@ def engine(_shared_engine: Engine) -> Iterator[Engine]:
     """One engine for all tests of its case, empty before and after each."""
     yield _shared_engine
     assert _shared_engine.seated == 0, "the test left a task seated"
+
+
+# ---- company: the engines with a model, over the models that ship where they are named ----
+
+
+@pytest.fixture(scope="session")
+def shipped_models() -> Mapping[str, str]:
+    """Folders of real small models by engine. An engine that is not named here gets a tiny random one."""
+    return {}
+
+
+@pytest.fixture(
+    scope="session", params=[case for case in ENGINES if "fake" not in case.name], ids=lambda case: case.name
+)
+def company_case(request: pytest.FixtureRequest) -> EngineCase:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def _company_engine(
+    company_case: EngineCase, shipped_models: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    name = company_case.name
+    path = shipped_models.get(name) or company_case.write_files(tmp_path_factory.mktemp("company"))
+    spec = ModelSpec(
+        id=ModelId("company"), engine=name, modality=company_case.modality, path=path, seats=SEATS, step_tokens=16
+    )
+    return loader(name)(spec, CPU)
+
+
+@pytest.fixture
+def company_engine(_company_engine: Engine) -> Iterator[Engine]:
+    """One engine for all tests of its case, empty before and after each."""
+    yield _company_engine
+    assert _company_engine.seated == 0, "the test left a task seated"

@@ -1,18 +1,16 @@
 """What every engine does, as node/engine.py promises it."""
 
-import io
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from closeness import is_close
 
 from node.engine import Done, Engine, Failed, Prepared, Step, StepEvent
 from protos.errors import FabricError, InputInvalid
 from protos.types import (
-    GeneratedImage,
     ImageRequest,
-    ImageResult,
     Modality,
     ModelId,
     Progress,
@@ -74,25 +72,6 @@ def test_a_result_does_not_depend_on_batch_mates(engine: Engine, engine_case: Ca
     found = results(engine, run(engine))
     for task_id, result in expected.items():
         assert is_close(found[task_id], result)
-
-
-def is_close(found: TaskResult, expected: TaskResult) -> bool:
-    """Equal, but for the rounding of vectors and of pixels."""
-    if isinstance(found, ImageResult) and isinstance(expected, ImageResult):
-        return all(is_close_picture(a, b) for a, b in zip(found.images, expected.images, strict=True))
-    vectors = [getattr(result, "vectors", None) for result in (found, expected)]
-    if vectors[0] is None or vectors[1] is None:
-        return found == expected
-    rows = [memoryview(one).cast("f") for one in vectors]
-    return rows[0].shape == rows[1].shape and all(abs(a - b) < 1e-5 for a, b in zip(*rows, strict=True))
-
-
-def is_close_picture(found: GeneratedImage, expected: GeneratedImage) -> bool:
-    from PIL import Image, ImageChops
-
-    pictures = [Image.open(io.BytesIO(one.data)) for one in (found, expected)]
-    off = max(most for _, most in ImageChops.difference(*pictures).getextrema())
-    return off <= 1 and pictures[0].info == pictures[1].info
 
 
 def test_a_full_engine_has_no_room_and_an_empty_one_always_has(engine: Engine, engine_case: Case) -> None:

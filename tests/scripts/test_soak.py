@@ -47,7 +47,9 @@ def test_each_end_that_a_caller_may_get_is_right_for_it_alone() -> None:
 
 
 def test_growth_and_wrong_answers_are_faults() -> None:
-    tally = Tally(memory=[Memory(1.0, 100.0, 200.0), Memory(2.0, 120.0, 202.0)])
+    allocated_mib, resident_mib = (100.0, 101.0, 110.0, 121.0, 125.0), (200.0, 230.0, 210.0, 245.0, 205.0)
+    looks = [Memory(at_s, *mib) for at_s, mib in enumerate(zip(allocated_mib, resident_mib, strict=True))]
+    tally = Tally(memory=looks)
     tally.add(ModelId("m"), Answer("finished"), 0.1)
     assert tally.faults(growth_limit_mib=16.0) == ["the allocator holds 20.0 MiB more than after the warm-up"]
     tally.add(ModelId("m"), Answer("wrong", "two results"), 0.1)
