@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, select, update
 
 from protos.errors import NotFound
 from router.jobs import Job, JobEvent
-from router.store import tables
+from router.store import tables, usage
 from router.store.deliveries import BATCH, Delivery, DeliveryStatus, deliveries, delivery_from, is_due
 from router.store.rows import event_from, job_from
 from router.store.webhooks import Webhook, Write, one, sealed_signing_secret, webhooks
@@ -55,6 +55,7 @@ class Material:
 
     event: JobEvent | None  # None: it is no longer stored
     job: Job | None  # None: nor is it, or the dialect does not need it
+    cost_micro: int  # of that job
     webhook: Webhook | None  # None: it was deleted, or the delivery is of a job's webhook_url
     sealed_secret: str | None
 
@@ -113,7 +114,13 @@ def _material(connection: Connection, delivery: Delivery, with_job: frozenset[st
     needs_job = delivery.dialect in with_job
     job = connection.execute(_JOB, {"job_id": delivery.job_id}).one_or_none() if needs_job else None
     webhook, sealed = _signer(connection, delivery)
-    return Material(event_from(event) if event else None, job_from(job) if job else None, webhook, sealed)
+    return Material(
+        event=event_from(event) if event else None,
+        job=job_from(job) if job else None,
+        cost_micro=sum(record.cost_micro for record in usage.of_job(connection, delivery.job_id)) if job else 0,
+        webhook=webhook,
+        sealed_secret=sealed,
+    )
 
 
 def _signer(connection: Connection, delivery: Delivery) -> tuple[Webhook | None, str | None]:

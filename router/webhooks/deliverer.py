@@ -224,7 +224,9 @@ def _shown(delivery: Delivery, material: Material, shapes: Shapes) -> Json | Non
         case Dialect.FABRIC:
             return shapes.event(material.event)
         case Dialect.FAIRSTACK:
-            return None if material.job is None else shapes.generation(material.event, material.job)
+            if material.job is None:
+                return None
+            return shapes.generation(material.event, material.job, material.cost_micro)
 
 
 def _delays(delivery: Delivery, webhook: Webhook | None) -> Sequence[float]:

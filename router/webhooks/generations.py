@@ -10,7 +10,7 @@ from router.jobs import Job, JobEvent, JobState, Json
 from router.webhooks.messages import fairstack_kind
 
 
-def generation_event(event: JobEvent, job: Job, cost_micro: int = 0) -> Json:
+def generation_event(event: JobEvent, job: Job, cost_micro: int) -> Json:
     """`event`: the job's last one."""
     return {
         "event": fairstack_kind(event.kind),

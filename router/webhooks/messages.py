@@ -27,7 +27,7 @@ class Shapes:
     """An event as JSON, as each API shows it."""
 
     event: Callable[[JobEvent], Json]
-    generation: Callable[[JobEvent, Job], Json]
+    generation: Callable[[JobEvent, Job, int], Json]  # and what the job cost, in microdollars
 
 
 _FAIRSTACK_PREFIX: Final = "fairstack+"  # before the stored webhook_url of a job that came by that API
