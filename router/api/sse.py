@@ -21,8 +21,14 @@ HEARTBEAT: Final = b": heartbeat\n\n"
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}  # proxies pass each event on at once
 
 # For a route's responses=...: what a stream looks like in the OpenAPI document.
+_TEXT: Final = {"type": "string"}
+_EVENT: Final = {
+    "type": "object",
+    "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT | {"description": "one line of JSON"}},
+    "required": ["event", "data"],
+}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {"description": "server-sent events, each as here", "content": {"text/event-stream": {"schema": _EVENT}}}
 }
 
 
