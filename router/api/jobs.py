@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request, Response
 from ulid import ULID
 
-from protos.errors import InputInvalid
+from protos.errors import FabricError, InputInvalid
 from protos.types import Modality, OrganizationId, Tier
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
 from router.api.envelope import Success, success
@@ -117,12 +117,16 @@ async def submitted(parts: Parts, principal: Principal, asked: JobRequest, diale
         hook = await parts.webhooks.expect(asked.organization_id, asked.webhook_url, dialect)
         asked = replace(asked, webhook_url=hook)
     asked, attached = await parts.attachments.keep(asked)
-    job, is_new = await parts.store.create(
-        new_job(asked, time.time()), parts.settings.waiting_limit, principal.max_concurrent_jobs
-    )
+    try:
+        job, is_new = await parts.store.create(
+            new_job(asked, time.time()), parts.settings.waiting_limit, principal.max_concurrent_jobs
+        )
+    except FabricError:
+        await parts.attachments.drop(attached)
+        raise
     if is_new:
         parts.runner.wake()
-    elif attached is not None:
+    else:
         await parts.attachments.drop(attached)
     return job, is_new
 

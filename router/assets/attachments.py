@@ -61,10 +61,11 @@ class Attachments:
                 assert_never(found.source)
         return asked, None
 
-    async def drop(self, asset: Asset) -> None:
-        """Undoes `keep`: no job came of it."""
-        with suppress(NotFound):  # somebody was faster
-            await self._assets.remove(asset.organization_id, asset.id)
+    async def drop(self, made: Asset | None) -> None:
+        """Undoes `keep`, which has made this: no job came of it."""
+        if made is not None:
+            with suppress(NotFound):  # somebody was faster
+                await self._assets.remove(made.organization_id, made.id)
 
     async def of_job(self, job: Job) -> Blob | None:
         """The bytes of the file of a job, now that it is sent. Raises as `of_input`."""

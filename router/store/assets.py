@@ -14,6 +14,7 @@ from sqlalchemy import (
     Double,
     Index,
     Row,
+    Select,
     Table,
     Text,
     delete,
@@ -86,8 +87,7 @@ def remove_expired(at: float) -> Callable[[Connection, float], Sequence[Asset]]:
     """Those that are gone now, EXPIRED_AT_ONCE at most."""
 
     def make(connection: Connection, _now: float) -> Sequence[Asset]:
-        due = select(assets).where(assets.c.expires_at <= at).order_by(assets.c.expires_at).limit(EXPIRED_AT_ONCE)
-        gone = [_asset_from(row) for row in connection.execute(due)]
+        gone = [_asset_from(row) for row in connection.execute(due(at))]
         _remove(connection, gone)
         return gone
 
@@ -110,17 +110,13 @@ def listed(
     connection: Connection, organization_id: OrganizationId, now: float, limit: int, offset: int
 ) -> Sequence[Asset]:
     """Newest first."""
-    statement = select(assets).where(assets.c.organization_id == organization_id, _is_alive(now))
-    return [
-        _asset_from(row)
-        for row in connection.execute(statement.order_by(assets.c.id.desc()).limit(limit).offset(offset))
-    ]
+    statement = newest(organization_id, now).limit(limit).offset(offset)
+    return [_asset_from(row) for row in connection.execute(statement)]
 
 
 def unreferenced(connection: Connection, hashes: Collection[str]) -> Collection[str]:
     """Which of these files no asset has."""
-    found = connection.scalars(select(assets.c.sha256).where(assets.c.sha256.in_(hashes)).distinct())
-    return set(hashes) - set(found)
+    return set(hashes) - set(connection.scalars(referenced(hashes)))
 
 
 def check_room(connection: Connection, organization_id: OrganizationId, size_bytes: int, quota_bytes: int) -> None:
@@ -132,6 +128,22 @@ def check_room(connection: Connection, organization_id: OrganizationId, size_byt
             f"quota of {quota_bytes}: delete some, or raise FABRIC_ASSET_QUOTA_BYTES",
             details={"kept_bytes": kept_bytes, "quota_bytes": quota_bytes},
         )
+
+
+# ---- statements that run while the table grows: each walks an index ----
+
+
+def due(at: float) -> Select[Any]:  # Any: what a row holds is not in its type
+    return select(assets).where(assets.c.expires_at <= at).order_by(assets.c.expires_at).limit(EXPIRED_AT_ONCE)
+
+
+def newest(organization_id: OrganizationId, now: float) -> Select[Any]:  # Any: as above
+    mine = select(assets).where(assets.c.organization_id == organization_id, _is_alive(now))
+    return mine.order_by(assets.c.id.desc())
+
+
+def referenced(hashes: Collection[str]) -> Select[Any]:  # Any: as above
+    return select(assets.c.sha256).where(assets.c.sha256.in_(hashes)).distinct()
 
 
 # ---- rows ----

@@ -39,6 +39,10 @@ def test_an_unknown_variable_stops_the_start_and_the_known_ones_are_named() -> N
 @pytest.mark.parametrize(
     ("variable", "text"),
     [
+        ("FABRIC_PUBLIC_URL", "fabric.example"),
+        ("FABRIC_ASSET_BYTES", "0"),
+        ("FABRIC_ASSET_RETENTION_S", "-1"),
+        ("FABRIC_UPLOAD_RETENTION_S", "inf"),
         ("FABRIC_PORT", "http"),
         ("FABRIC_PORT", "65536"),
         ("FABRIC_LEASE_S", "0"),
@@ -59,6 +63,25 @@ def test_an_address_that_others_reach_is_known_as_such(host: str) -> None:
 
 def test_a_loopback_address_is_reached_by_nobody_else() -> None:
     assert [reachable_hosts(RouterSettings(host=host)) for host in ("127.0.0.1", "::1", "localhost")] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ({}, "http://127.0.0.1:3001"),
+        ({"FABRIC_HOST": "::1", "FABRIC_PORT": "4000"}, "http://[::1]:4000"),
+        ({"FABRIC_PORT": "0"}, ""),
+        ({"FABRIC_HOST": "0.0.0.0"}, ""),
+        ({"FABRIC_HOST": "0.0.0.0", "FABRIC_PUBLIC_URL": "https://fabric.example/x/"}, "https://fabric.example/x"),
+    ],
+)
+def test_urls_that_are_given_out_begin_where_clients_reach_the_router(given: dict[str, str], base: str) -> None:
+    assert RouterSettings.load(given).public_base == base
+
+
+def test_assets_are_kept_beside_the_database_unless_another_place_is_named() -> None:
+    assert RouterSettings.load({"FABRIC_DATA_DIR": "/x"}).assets_place == "/x/assets"
+    assert RouterSettings.load({"FABRIC_ASSETS_URL": "s3://bucket/x"}).assets_place == "s3://bucket/x"
 
 
 def test_keys_do_not_show_in_the_settings_text() -> None:

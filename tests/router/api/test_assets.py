@@ -233,6 +233,21 @@ async def test_a_file_over_the_bound_is_413_and_leaves_nothing(small: Edge, tmp_
     assert list((tmp_path / "assets" / "arriving").iterdir()) == []
 
 
+async def test_a_caller_that_goes_away_leaves_nothing_behind(small: Edge, tmp_path: Path) -> None:
+    arriving = tmp_path / "assets" / "arriving"
+    url = httpx.URL(small.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /v1/assets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nonly a part of it")
+    await writer.drain()
+    async with asyncio.timeout(BOUND_S):
+        while not list(arriving.iterdir()):  # noqa: ASYNC110 - what the server does has no event here
+            await asyncio.sleep(0.01)
+        writer.close()
+        while list(arriving.iterdir()):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    assert (await small.client.get("/v1/assets")).json()["data"] == []
+
+
 async def test_a_quota_is_an_organization_s_own(small: Edge) -> None:
     for _ in range(2):
         await uploaded(small, bytes(LIMIT))
@@ -353,6 +368,14 @@ async def test_a_repeated_key_leaves_no_second_copy(own_edge: Edge) -> None:
     first, second = [await own_edge.client.post("/v1/jobs", json=body) for _ in range(2)]
     assert (first.status_code, second.status_code) == (202, 200)
     assert second.json()["data"]["input"] == first.json()["data"]["input"]
+    assert len((await own_edge.client.get("/v1/assets")).json()["data"]) == 1
+
+
+async def test_a_job_that_is_refused_after_all_leaves_no_file(own_edge: Edge) -> None:
+    body = {"modality": "audio", "model": "echo", "input": {"audio": "AAAA"}, "idempotency_key": "once"}
+    await own_edge.client.post("/v1/jobs", json=body)
+    refused = await own_edge.client.post("/v1/jobs", json=body | {"input": {"audio": "BBBB"}})
+    assert error_of(refused) == (422, "idempotency_key_reused")
     assert len((await own_edge.client.get("/v1/assets")).json()["data"]) == 1
 
 

@@ -1,7 +1,12 @@
 """Assets through the store and a folder: what expires, what is left by a crash, what a quota holds back."""
 
 import asyncio
+import hashlib
 import os
+import sqlite3
+import subprocess
+import sys
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +21,7 @@ from router.assets.library import Assets, Claims
 from router.store.sql import SqlStore
 
 OTHER = OrganizationId("org-2")
+ROOT = Path(__file__).parents[3]
 
 
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:
@@ -172,3 +178,79 @@ async def test_without_a_retention_nothing_expires(tmp_path: Path, rig: Rig) -> 
     assert (await assets.attach(ORGANIZATION, b"a", Claims())).expires_at is None
     uploaded = await assets.upload(ORGANIZATION, chunks(b"b"), Claims())
     assert uploaded.expires_at == rig.clock.now + 60
+
+
+KEEPER = """
+import asyncio, sys
+from pathlib import Path
+from attached import assets_in
+from router.assets.library import Claims
+from router.store.sql import SqlStore
+
+async def run(folder):
+    store = SqlStore(f"sqlite:///{folder}/jobs.db", lambda _: None)
+    await store.open()
+    assets = assets_in(folder, store)
+    await assets.open()
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    await assets.attach("org-1", b"the file before its record", Claims())
+
+asyncio.run(run(Path(sys.argv[1])))
+"""
+
+
+async def test_a_kill_between_the_file_and_its_record_leaves_nothing_for_long(tmp_path: Path) -> None:
+    """The other process has its file in place and waits for the database, which is held here, when it is killed."""
+    keeper = tmp_path / "keeper.py"
+    keeper.write_text(KEEPER)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}"}
+    digest = hashlib.sha256(b"the file before its record").hexdigest()
+    path = tmp_path / "assets" / digest[:2] / digest
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, str(keeper), str(tmp_path)], env=environment, **pipes) as process:  # type: ignore[call-overload]  # of two pipes
+        assert await asyncio.to_thread(process.stdout.readline) == b"open\n"
+        with sqlite3.connect(tmp_path / "jobs.db", isolation_level=None) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            async with asyncio.timeout(30):
+                while not path.exists():  # noqa: ASYNC110 - another process: there is nothing else to wait on
+                    await asyncio.sleep(0.01)
+            process.kill()
+            process.wait()
+            holder.execute("ROLLBACK")
+        holder.close()
+    assert path.read_bytes() == b"the file before its record"
+    async with asyncio.timeout(60):
+        store = SqlStore(f"sqlite:///{tmp_path}/jobs.db", lambda _: None)
+        await store.open()
+        assets = assets_in(tmp_path, store)
+        assert await assets.listed(ORGANIZATION, 10, 0) == []
+        await assets.open()
+        assert await assets.remove_orphans() <= 1  # unless the sweep of the start was faster
+        assert not path.exists()
+        await assets.close()
+        await store.close()
+
+
+async def test_a_large_file_is_never_whole_in_memory(tmp_path: Path, rig: Rig) -> None:
+    chunk, count = os.urandom(256 * 1024), 256
+
+    async def large() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield bytes(chunk)
+
+    assets = assets_in(tmp_path, rig.store, rig.clock, replace(LIMITS, file_bytes=1 << 30, quota_bytes=1 << 30))
+    tracemalloc.start()
+    try:
+        asset = await assets.upload(ORGANIZATION, large(), Claims())
+        digest = hashlib.sha256()
+        async for part in assets.chunks(asset, 0, asset.size_bytes):
+            digest.update(part)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert asset.size_bytes == count * len(chunk)
+    assert digest.hexdigest() == asset.sha256
+    assert peak_bytes < asset.size_bytes / 8
