@@ -15,25 +15,7 @@ from node.engine import ModelSpec
 from protos.types import AudioRequest, Blob, EmbeddingRequest, ImageRequest, Modality, TaskRequest, TextRequest
 
 SPOKEN: Final = Path(__file__).resolve().parents[2] / "tests/node/engines/whisper/files/spoken.wav"
-WORDS: Final = [
-    "a",
-    "red",
-    "circle",
-    "sits",
-    "left",
-    "of",
-    "the",
-    "small",
-    "green",
-    "square",
-    "while",
-    "seven",
-    "blue",
-    "triangles",
-    "wait",
-    "for",
-    "three",
-]
+WORDS: Final = ("a red", "circle", "sits left", "of the small", "green square", "while seven", "blue triangles", "wait")
 RATE_HZ: Final = 16_000
 
 Caller: TypeAlias = Literal["reads", "cancels", "leaves"]
