@@ -9,9 +9,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpcore
 import httpx
@@ -24,6 +25,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 CONNECT_S: Final = 5.0  # for names and connections, each
 REDIRECTS: Final = 3  # of a fetch; a post follows none
 _CONNECTIONS: Final = 256
+_LOOKUPS: Final = 16  # names at once
 _IDLE: Final = 32  # connections kept open
 _IDLE_S: Final = 10.0
 _ANSWER_BYTES: Final = 64 * 1024  # of a post's answer; the rest is cut with its connection
@@ -53,29 +55,44 @@ class Opened:
     chunks: AsyncIterator[bytes] = field(repr=False)
 
 
-async def resolved(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host as the system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+class Names:
+    """The addresses of hosts as the system knows them. In threads of its own: a caller's name whose server is silent
+    holds one for many seconds, and those of the event loop are needed for other things."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="names")
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int) -> Sequence[tuple[Any, ...]]:  # Any: the standard library's own
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Outbound:
     """Makes such calls. Lives on one event loop, from its making to `close`."""
 
     def __init__(
-        self, allowed: Allowed, resolve: Resolve = resolved, ssl_context: ssl.SSLContext | None = None
+        self, allowed: Allowed, resolve: Resolve | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
-        self._allowed = allowed
+        """`resolve`: instead of the system's names."""
+        self._allowed, self._names = allowed, Names()
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context or httpx.create_ssl_context(trust_env=False),
             max_connections=_CONNECTIONS,
             max_keepalive_connections=_IDLE,
             keepalive_expiry=_IDLE_S,
-            network_backend=_Guarded(allowed, resolve),
+            network_backend=_Guarded(allowed, resolve or self._names.resolve),
         )
 
     async def close(self) -> None:
         await self._pool.aclose()
+        self._names.close()
 
     def check(self, url: str, field: str) -> None:
         """Raises TargetRefused for a URL that can never be called, without looking its name up."""

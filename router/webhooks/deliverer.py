@@ -101,6 +101,8 @@ class Deliverer:
     async def _round(self) -> float | None:
         now = self._clock.now()
         work = await self._records.look(attempts.work(self._rooms(now), now, WITH_JOB))
+        waiting = {standing.target for standing in work.standings}
+        self._circuits = {target: circuit for target, circuit in self._circuits.items() if target in waiting}
         for delivery, material in work.due:
             self._begin(delivery, material)
         return self._next_s(work.standings, now)

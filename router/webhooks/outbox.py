@@ -45,8 +45,10 @@ class Outbox:
         await self._rounds.close()
 
     def follow(self, organization_id: OrganizationId) -> None:
-        """From now on; the store must follow it already."""
+        """From now on; the store does already, and may have events of it that nobody was woken for."""
         self._followed.add(organization_id)
+        self._dirty.add(organization_id)
+        self._rounds.wake()
 
     def on_commit(self, events: Sequence[JobEvent]) -> None:
         """Called on the event loop after each commit."""

@@ -1,12 +1,14 @@
 """Calls to URLs of callers, against a real server on a socket."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
+import trustme
 
 from protos.errors import PayloadTooLarge
 from router.outbound import REDIRECTS, Outbound, TargetFailed
@@ -205,3 +207,34 @@ async def test_a_file_can_be_read_as_it_arrives_and_left(server: Server) -> None
             async with aclosing(opened.chunks) as chunks:
                 assert await anext(chunks)
         assert len((await fetched(made, server.url()))[0]) == 900
+
+
+# ---- TLS ----
+
+
+@asynccontextmanager
+async def tls_server(certificate: trustme.LeafCert) -> AsyncIterator[Server]:
+    served, context = Server(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    async with await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=context) as listener:
+        served.port = listener.sockets[0].getsockname()[1]
+        yield served
+
+
+async def test_over_tls_the_certificate_must_be_the_names_though_the_address_is_called() -> None:
+    authority, names = trustme.CA(), [["127.0.0.1"], ["127.0.0.1"]]
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def resolve(_host: str, _port: int) -> Sequence[str]:
+        return names.pop()
+
+    made = Outbound(HERE, resolve, trusting)
+    async with asyncio.timeout(BOUND_S), tls_server(authority.issue_cert("hooks.test")) as server:
+        server.answers["/"] = answer(200)
+        status, _ = await made.post(f"https://hooks.test:{server.port}/", b"{}", {}, BOUND_S)
+        assert status == 200
+        with pytest.raises(TargetFailed, match=r"certificate is not valid for 'others.test'"):
+            await made.post(f"https://others.test:{server.port}/", b"{}", {}, BOUND_S)
+        await made.close()
+    assert len(server.requests) == 1
