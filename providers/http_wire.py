@@ -39,7 +39,8 @@ class Refused(Exception):
 
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(response.status_code)
-        self.status, self.said = response.status_code, _said(response)
+        self.status, self.body = response.status_code, _json(response)
+        self.said = _said(self.body) or response.text
         self.retry_after_s = retry_after_s(response.headers, time.time())
 
 
@@ -60,15 +61,18 @@ async def _check(response: httpx.Response) -> None:
         raise Refused(response)
 
 
-def _said(response: httpx.Response) -> str:
-    """The server's own words: {"error": text or {"message"}}, {"detail"}, or the body."""
+def _json(response: httpx.Response) -> Any:  # Any: what the server sent; None where it is no JSON
     try:
-        body: Any = response.json()  # Any: what the server sent
+        return response.json()
     except ValueError:
-        return response.text
+        return None
+
+
+def _said(body: Any) -> str:  # Any: as above
+    """The server's own words: {"error": text or {"message"}} or {"detail"}; "" where there are none."""
     if not isinstance(body, dict):
-        return response.text
-    error = body.get("error") or body.get("detail") or response.text
+        return ""
+    error = body.get("error") or body.get("detail") or ""
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
 
 

@@ -11,6 +11,7 @@ from protos.types import ProviderId
 from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
 from providers.catalog import load_catalog
+from providers.comfyui import comfyui_provider
 from providers.compatible import Compatible
 from providers.echo import Echo
 from providers.fabric import fabric
@@ -40,6 +41,9 @@ def _vendors(settings: ProviderSettings, on_change: Callable[[], None], key_of: 
         yield guarded(ollama_provider(settings.ollama_url, settings.ollama_pull, on_change), on_change, is_free=True)
     if settings.whisper_url:
         yield guarded(whisper_provider(settings.whisper_url, on_change), on_change, is_free=True)
+    if settings.comfyui_url:
+        drawing = comfyui_provider(settings.comfyui_url, settings.comfyui_workflow, on_change)
+        yield guarded(drawing, on_change, is_free=True)
     yield from (fabric(router, on_change) for router in settings.routers)
     catalog = load_catalog(settings.prices)
     for server in settings.compatible:

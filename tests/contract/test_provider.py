@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+from door import Bell, open_door
 from edge import BOUND_S, fake_node
 from vendors import places
 from vendors.ollama_app import Model
@@ -45,7 +46,9 @@ from protos.types import (
 )
 from providers.base import Provider
 from providers.echo import Echo
+from providers.fabric import fabric as fabric_router
 from providers.node import NodeProvider
+from providers.settings import FabricRouter
 
 WORDS = "one two three four five"
 REQUESTS: dict[Modality, TaskRequest] = {
@@ -137,6 +140,27 @@ async def whisper(_: Path) -> AsyncIterator[Case]:
         yield Case(place.provider, {Modality.AUDIO: ModelId("whisper-1")})
 
 
+@asynccontextmanager
+async def comfyui(_: Path) -> AsyncIterator[Case]:
+    async with places.comfyui_place(checkpoints=("sd15.safetensors",)) as place:
+        yield Case(place.provider, {Modality.IMAGE: ModelId("sd15.safetensors")})
+
+
+@asynccontextmanager
+async def fabric(folder: Path) -> AsyncIterator[Case]:
+    """Another router, with a node of its own, through its gRPC door."""
+    gate, bell = threading.Event(), Bell()
+    gate.set()
+    async with fake_node(folder / "node", gate) as daemon:
+        behind = NodeProvider(ProviderId("node"), daemon.target, bell)
+        async with open_door(folder, [behind]) as door:
+            await bell.until_healthy(behind)
+            changed = asyncio.Event()
+            provider = fabric_router(FabricRouter(name="attic", target=door.target), changed.set)
+            async with ready(provider, changed):
+                yield Case(provider, {modality: ModelId(f"fake-{modality}") for modality in Modality}, gate)
+
+
 def _served(models: Sequence[str]) -> Mapping[Modality, ModelId]:
     """models: in the order of the modalities."""
     return {modality: ModelId(model) for modality, model in zip(Modality, models, strict=True)}
@@ -151,6 +175,8 @@ PLACES: Mapping[str, tuple[Open, Sequence[Modality]]] = {
     "compatible": (compatible, tuple(Modality)),
     "ollama": (ollama, (Modality.TEXT, Modality.EMBEDDING)),
     "whisper": (whisper, (Modality.AUDIO,)),
+    "comfyui": (comfyui, (Modality.IMAGE,)),
+    "fabric": (fabric, tuple(Modality)),
 }
 
 

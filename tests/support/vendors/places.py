@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vendors.anthropic_app import AnthropicStandIn
+from vendors.comfy_app import ComfyStandIn
 from vendors.ollama_app import Model, OllamaStandIn
 from vendors.openai_app import OpenAIStandIn
 from vendors.serving import BOUND_S, serving
@@ -16,6 +17,7 @@ from protos.types import ModelId, ProviderId
 from providers.anthropic import anthropic_provider
 from providers.base import Provider
 from providers.catalog import Catalog, load_catalog
+from providers.comfyui import comfyui_provider
 from providers.compatible import Compatible
 from providers.keys import KeyOf
 from providers.ollama import ollama_provider
@@ -42,6 +44,12 @@ class OllamaPlace:
 class WhisperPlace:
     provider: Provider
     vendor: WhisperStandIn
+
+
+@dataclass(frozen=True)
+class ComfyPlace:
+    provider: Provider
+    vendor: ComfyStandIn
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,16 @@ async def whisper_place(**vendor: Any) -> AsyncIterator[WhisperPlace]:  # Any: i
         provider = whisper_provider(url, changed.set)
         async with ready(provider, changed):
             yield WhisperPlace(provider, stand_in)
+
+
+@asynccontextmanager
+async def comfyui_place(**vendor: Any) -> AsyncIterator[ComfyPlace]:  # Any: its fields
+    stand_in = ComfyStandIn(**vendor)
+    async with serving(stand_in.app()) as url:
+        changed = asyncio.Event()
+        provider = comfyui_provider(url, None, changed.set)
+        async with ready(provider, changed):
+            yield ComfyPlace(provider, stand_in)
 
 
 @asynccontextmanager
