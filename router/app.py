@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
@@ -43,10 +43,11 @@ from router.api import (
 )
 from router.api.access import Access
 from router.api.context import Parts
-from router.api.gate import Gate
+from router.api.gate import Failing, Gate
 from router.api.metrics import Metrics
 from router.api.openai import ROUTES as OPENAI
-from router.assets.attachments import Attachments, FetchLimits
+from router.api.openai.dialect import failure as openai_failure
+from router.assets.attachments import Attachments, FileLimits
 from router.assets.files import Files
 from router.assets.library import AssetLimits, Assets
 from router.assets.links import Links, key_of
@@ -85,6 +86,42 @@ Every answer is `{data, meta}`, every error `{error: {code, message, details?}, 
 """
 
 
+_OPENAI_PATHS: Final = (
+    "/v1/models",
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/images/",
+    "/v1/audio/",
+)
+
+ROUTERS: Final = (
+    jobs.routes,
+    explain.routes,
+    events.routes,
+    providers.routes,
+    estimate.routes,
+    direct.routes,
+    nodes.routes,
+    keys.routes,
+    audit.routes,
+    secrets.routes,
+    usage.routes,
+    budget.routes,
+    webhooks.routes,
+    system.routes,
+    asset_routes.routes,
+    fairstack.routes,
+    *OPENAI,
+)
+
+# Where errors that no route has seen, such as a missing key, have another shape than the envelope.
+_DIALECTS: Final[Mapping[str, Failing]] = {
+    "/fairstack/": fairstack.failure,
+    **dict.fromkeys(_OPENAI_PATHS, lambda error, _request_id: openai_failure(error)),
+}
+
+
 def build_app(settings: RouterSettings) -> FastAPI:
     """The router's HTTP application. Its lifespan makes and closes the parts."""
     metrics, keyring, limits = Metrics(), Keyring(settings, time.time), RateLimits(time.monotonic)
@@ -105,31 +142,12 @@ def build_app(settings: RouterSettings) -> FastAPI:
         redirect_slashes=False,  # an unknown path is an error in the envelope
         responses=envelope.ERRORS,
     )
-    routers = (
-        jobs.routes,
-        explain.routes,
-        events.routes,
-        providers.routes,
-        estimate.routes,
-        direct.routes,
-        nodes.routes,
-        keys.routes,
-        audit.routes,
-        secrets.routes,
-        usage.routes,
-        budget.routes,
-        webhooks.routes,
-        system.routes,
-        asset_routes.routes,
-        fairstack.routes,
-        *OPENAI,
-    )
-    Access().check(routers)
-    for routes in routers:
+    Access().check(ROUTERS)
+    for routes in ROUTERS:
         app.include_router(routes)
     documentation.install(app)
     envelope.install(app)
-    app.add_middleware(Gate, settings=settings, metrics=metrics, keyring=keyring, limits=limits)
+    app.add_middleware(Gate, settings=settings, metrics=metrics, keyring=keyring, limits=limits, dialects=_DIALECTS)
     return app
 
 
@@ -156,7 +174,7 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
     links = Links(key_of(settings.data_dir), settings.public_base, time.time)
     files = Files(settings.assets_place, settings.data_dir / "arriving")
     assets = Assets(store, files, _asset_limits(settings), time.time)
-    attachments = Attachments(assets, links, outbound, FetchLimits(settings.fetch_bytes, settings.fetch_timeout_s))
+    attachments = Attachments(assets, links, outbound, _file_limits(settings))
     service = RouterService(_NODE_ID, settings, registry, accounts, system.installed_version())
     runner = Runner(store, feed, registry, _runner_settings(settings), time.time, attachments=attachments)
     async with AsyncExitStack() as stack:
@@ -212,6 +230,10 @@ def _hook_settings(settings: RouterSettings) -> HookSettings:
 
 def _runner_settings(settings: RouterSettings) -> RunnerSettings:
     return RunnerSettings(lease_s=settings.lease_s, retries=RetryPolicy(max_attempts=settings.max_attempts))
+
+
+def _file_limits(settings: RouterSettings) -> FileLimits:
+    return FileLimits(settings.fetch_bytes, settings.fetch_timeout_s, settings.file_memory_bytes)
 
 
 def _asset_limits(settings: RouterSettings) -> AssetLimits:

@@ -104,6 +104,12 @@ TABLE: Final = (
     *_scoped(Scope.USAGE_READ, "GET", f"{_ORG}/usage", f"{_ORG}/usage/records", f"{_ORG}/usage/daily"),
     *_scoped(Scope.USAGE_READ, "GET", f"{_ORG}/usage/spending", f"{_ORG}/budget"),
     *_audited(Scope.BUDGET_WRITE, "budget.set", "PUT", f"{_ORG}/budget"),
+    # The OpenAI dialect: direct calls.
+    *_any_key("GET", "/v1/models", "/v1/models/**"),
+    *_scoped(Scope.PROVIDERS_EXECUTE, "POST", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+    *_scoped(Scope.PROVIDERS_EXECUTE, "POST", "/v1/images/generations"),
+    Rule(method="POST", path="/v1/audio/transcriptions", scope=Scope.PROVIDERS_EXECUTE, takes_files=True),
+    Rule(method="POST", path="/v1/audio/translations", scope=Scope.PROVIDERS_EXECUTE, takes_files=True),
     # The FairStack dialect: the same jobs.
     *_scoped(Scope.JOBS_WRITE, "POST", "/fairstack/v1/generations/{modality}"),
     *_scoped(Scope.JOBS_READ, "GET", "/fairstack/v1/jobs", "/fairstack/v1/jobs/{job_id}"),

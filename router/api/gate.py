@@ -8,13 +8,14 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -35,14 +36,24 @@ _GUARDED: Final = ("/v1/", "/fairstack/")
 _UNKNOWN_KEY: Final = "the key is not known here; it was accepted because this router runs in development mode"
 
 
+Failing = Callable[[FabricError, str], Response]  # the answer that tells of an error; the text is the request's id
+
+
 class Gate:
-    """The outermost middleware of the router."""
+    """The outermost middleware of the router. `dialects`: how errors look under paths that begin so, if not enveloped."""
 
     def __init__(
-        self, app: ASGIApp, settings: RouterSettings, metrics: Metrics, keyring: Keyring, limits: RateLimits
+        self,
+        app: ASGIApp,
+        *,
+        settings: RouterSettings,
+        metrics: Metrics,
+        keyring: Keyring,
+        limits: RateLimits,
+        dialects: Mapping[str, Failing],
     ) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
-        self._keyring, self._limits, self._access = keyring, limits, Access()
+        self._keyring, self._limits, self._access, self._dialects = keyring, limits, Access(), dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,10 +67,13 @@ class Gate:
             bound.check(headers.get("content-length", ""))
             await self._app(scope, bound.held_to(receive), answer.send)
         except FabricError as error:
-            await failure(error, answer.request_id)(scope, receive, answer.send)
+            await self._failing(scope["path"])(error, answer.request_id)(scope, receive, answer.send)
         except Exception:  # the top of a request: a defect becomes a 500, and its stack goes to the log alone
             log.exception("request %s failed: %s %s", answer.request_id, scope["method"], scope["path"])
             await answer.fail(receive)
+
+    def _failing(self, path: str) -> Failing:
+        return next((failing for begin, failing in self._dialects.items() if path.startswith(begin)), failure)
 
     def _admit(self, scope: Scope, headers: Headers, answer: "_Answer") -> Rule:
         """The rule that lets the request in. Puts the principal into its state. Raises what refuses it."""

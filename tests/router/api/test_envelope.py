@@ -131,7 +131,14 @@ async def test_a_defect_is_500_and_its_stack_goes_to_the_log_alone(caplog: pytes
 
     settings = RouterSettings()
     transport = httpx.ASGITransport(
-        Gate(defect, settings, Metrics(), Keyring(settings, time.time), RateLimits(time.monotonic))
+        Gate(
+            defect,
+            settings=settings,
+            metrics=Metrics(),
+            keyring=Keyring(settings, time.time),
+            limits=RateLimits(time.monotonic),
+            dialects={},
+        )
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         with caplog.at_level(logging.ERROR):
