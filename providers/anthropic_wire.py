@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 _CONNECT_S: Final = 5.0  # a vendor that takes longer to shake hands is as good as away
+_KEYS: Final = 64  # organizations whose client is kept: to make one takes half a millisecond
 _POOL_S: Final = 10.0  # for one of the client's 1,000 connections
+# The last version of the API that takes temperature, top_p and top_k; the one that the client sends refuses them all.
+# Source: https://docs.claude.com/en/api/versioning
+_HEADERS: Final = {"anthropic-version": "2023-06-01"}
 _STATUS_OF: Final = {  # of an error within a stream. Source: https://docs.claude.com/en/api/errors
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -42,6 +46,7 @@ class AnthropicWire:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._client: asyncio.Task[AsyncAnthropic] | None = None
+        self._by_key: dict[str, AsyncAnthropic] = {}  # over the same connections
 
     async def open(self) -> None:
         if importlib.util.find_spec("anthropic") is None:
@@ -66,7 +71,7 @@ class AnthropicWire:
     async def close(self) -> None:
         if self._client is not None:
             await (await self._client).close()
-            self._client = None
+            self._client, self._by_key = None, {}
 
     def check(self, request: TaskRequest, model: VendorModel) -> None:
         errors = list(wrong(_text_only(request), model))
@@ -80,11 +85,19 @@ class AnthropicWire:
         sent = body(_text_only(call.request), call.model)
         with _translated(told, self._base_url):
             # Any: the client's types do not see that `stream` is set
-            events: Any = await client.messages.create(**sent, extra_headers={"X-Api-Key": call.key})
+            events: Any = await self._of(client, call.key).messages.create(**sent, extra_headers=_HEADERS)
             async with events:
                 with reading(told):
                     async for part in read(events, told):
                         yield part
+
+    def _of(self, client: "AsyncAnthropic", key: str) -> "AsyncAnthropic":
+        """The client with that key. Not as a header of the call: the library logs those at DEBUG."""
+        if key not in self._by_key:
+            if len(self._by_key) >= _KEYS:
+                self._by_key.clear()
+            self._by_key[key] = client.with_options(api_key=key)
+        return self._by_key[key]
 
 
 def _text_only(request: TaskRequest) -> TextRequest:
@@ -105,6 +118,9 @@ def wrong(request: TextRequest, model: VendorModel) -> Iterator[tuple[str, str]]
     if request.max_tokens is not None and limit and request.max_tokens > limit:
         yield "params.max_tokens", f"is {request.max_tokens}: {model.id} writes {limit} at most"
     refused = {
+        "temperature": request.temperature != 1.0 and "temperature" in model.refuses,
+        "top_p": request.top_p != 1.0 and "top_p" in model.refuses,
+        "top_k": request.top_k != 0 and "top_k" in model.refuses,
         "seed": request.seed is not None,
         "min_p": request.min_p != 0.0,
         "repetition_penalty": request.repetition_penalty != 1.0,
@@ -126,15 +142,12 @@ def body(request: TextRequest, model: VendorModel) -> dict[str, Any]:  # Any: JS
     }
     if system:
         sent["system"] = system
-    if request.temperature != 1.0:
-        sent["temperature"] = request.temperature
-    if request.top_p != 1.0:
-        sent["top_p"] = request.top_p
-    if request.top_k:
-        sent["top_k"] = request.top_k
     if request.stop:
         sent["stop_sequences"] = list(request.stop)
-    return sent
+    sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    without = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    chosen = {name: value for name, value in sampling.items() if value != without[name]}
+    return {**sent, "extra_body": chosen} if chosen else sent  # the client has no arguments for them any more
 
 
 async def read(events: "AsyncIterator[RawMessageStreamEvent]", call: Call) -> AsyncIterator[CallPart]:
@@ -207,14 +220,16 @@ def _translated(call: Call, base_url: str) -> Iterator[None]:
     try:
         yield
     except anthropic.APIStatusError as error:
-        raise _of_status(call, error) from error
+        raise _of_status(call, error) from None  # its words may repeat the key
     except anthropic.APIConnectionError as error:
         why = str(error.__cause__) or type(error.__cause__).__name__
-        raise (unreachable(call, base_url, why) if isinstance(error.__cause__, not_sent) else cut(call, why)) from error
+        raise (
+            unreachable(call, base_url, why) if isinstance(error.__cause__, not_sent) else cut(call, why)
+        ) from None  # its words may repeat the key
     except anthropic.AnthropicError as error:
-        raise malformed(call, str(error)) from error
+        raise malformed(call, str(error)) from None  # its words may repeat the key
     except httpx2.HTTPError as error:  # while the stream was read
-        raise cut(call, str(error) or type(error).__name__) from error
+        raise cut(call, str(error) or type(error).__name__) from None  # its words may repeat the key
 
 
 def _of_status(call: Call, error: "APIStatusError") -> FabricError:

@@ -101,7 +101,7 @@ def reading(call: Call) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise malformed(call, f"{type(error).__name__}: {error}") from error
+        raise malformed(call, f"{type(error).__name__}: {error}") from None  # its words may repeat the key
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:

@@ -25,15 +25,15 @@ def translated(call: Call, base_url: str) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        raise _of_status(call, error) from error
+        raise _of_status(call, error) from None  # its words may repeat the key
     except openai.APIConnectionError as error:
-        raise _of_connection(call, error, base_url) from error
+        raise _of_connection(call, error, base_url) from None  # its words may repeat the key
     except openai.APIError as error:  # the server said so within its stream, after it had accepted the call
-        raise _of_stream(call, error) from error
+        raise _of_stream(call, error) from None  # its words may repeat the key
     except (json.JSONDecodeError, UnicodeDecodeError, openai.OpenAIError) as error:
-        raise malformed(call, str(error)) from error
+        raise malformed(call, str(error)) from None  # its words may repeat the key
     except httpx2.HTTPError as error:
-        raise cut(call, str(error) or type(error).__name__) from error
+        raise cut(call, str(error) or type(error).__name__) from None  # its words may repeat the key
 
 
 def _of_status(call: Call, error: openai.APIStatusError) -> FabricError:

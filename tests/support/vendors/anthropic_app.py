@@ -47,7 +47,7 @@ class AnthropicStandIn:
             Entry(
                 path=request.url.path,
                 model=body["model"],
-                key=request.headers.get("x-api-key", ""),
+                key=_key(request),
                 idempotency_key="",
                 input_tokens=read,
                 cached_tokens=min(self.cached_tokens, read),
@@ -97,7 +97,7 @@ class AnthropicStandIn:
     def _refusal(self, request: Request, body: dict[str, Any], fault: Fault | None) -> Response | None:  # Any: JSON
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
-        given = request.headers.get("x-api-key", "")
+        given = _key(request)
         if self.key and given != self.key:
             return self._error(Status(401, "authentication_error", f"invalid x-api-key {given}"))
         if isinstance(fault, Status):
@@ -111,6 +111,12 @@ class AnthropicStandIn:
         error = {"type": fault.kind or "invalid_request_error", "message": fault.said}
         body = {"type": "error", "error": error, "request_id": "req_011CSHoEeqs5C35K2UUqR7Fy"}
         return JSONResponse(body, status_code=fault.status, headers=dict(fault.headers))
+
+
+def _key(request: Request) -> str:
+    """In either header; where there are both, this one counts."""
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return request.headers.get("x-api-key", bearer)
 
 
 def _event(kind: str, **data: Any) -> str:  # Any: JSON
