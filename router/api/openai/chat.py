@@ -1,0 +1,89 @@
+"""/v1/chat/completions. Source: https://platform.openai.com/docs/api-reference/chat."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from protos.errors import InputInvalid
+from protos.types import Message
+from router.api.context import JSON_BODY
+from router.api.openai.calls import WithCaller, identifier, now
+from router.api.openai.choices import Json, answered, streamed, text_of
+from router.api.openai.dialect import ERRORS, Body, DialectRoute
+from router.api.openai.sampling import TextBody
+
+routes = APIRouter(prefix="/v1/chat", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
+
+
+class Part(Body):
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+    name: str | None = None
+
+
+class ChatBody(TextBody):
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+
+    @property
+    def tokens_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+@routes.post("/completions", dependencies=[JSON_BODY], response_model=None)
+async def complete_chat(body: ChatBody, caller: WithCaller) -> Response:
+    """Answers a chat; with `stream`, as it is made."""
+    body.check_rest()
+    requests = body.requests(None, _messages(body.messages))
+    head: Json = {"id": identifier("chatcmpl"), "created": now()}
+    if body.stream:
+        return await streamed(caller, body, requests, {**head, "object": "chat.completion.chunk"}, _Pieces())
+    outcomes = await caller.outcomes(requests, body.model)
+    choices = [_choice(index, text_of(outcome.finished)) for index, outcome in enumerate(outcomes)]
+    head |= {"object": "chat.completion", "model": outcomes[0].model}
+    return answered(head, choices, [outcome.finished.usage for outcome in outcomes])
+
+
+def _choice(index: int, result: Any) -> Json:  # Any: TextResult
+    message = {"role": "assistant", "content": result.text, "refusal": None}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": result.finish_reason}
+
+
+class _Pieces:
+    """The choice objects of a stream; the first of each says who speaks."""
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()
+
+    def __call__(self, choice: int, text: str | None, finish_reason: str | None) -> Json:
+        delta: Json = {} if text is None else {"content": text}
+        if choice not in self._begun:
+            self._begun.add(choice)
+            delta = {"role": "assistant", "content": "", **delta}
+        return {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _messages(given: Sequence[ChatMessage]) -> list[Message]:
+    """Raises InputInvalid for content that is not text."""
+    return [
+        Message("system" if message.role == "developer" else message.role, _text(index, message.content))
+        for index, message in enumerate(given)
+    ]
+
+
+def _text(index: int, content: str | Sequence[Part]) -> str:
+    if isinstance(content, str):
+        return content
+    for number, part in enumerate(content):
+        if part.type != "text" or part.text is None:
+            raise InputInvalid.at(
+                f"messages.{index}.content.{number}", f"is of type {part.type[:40]!r}: chats here are text alone"
+            )
+    return "".join(part.text or "" for part in content)
