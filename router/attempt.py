@@ -18,6 +18,7 @@ from protos.types import (
     Queued,
     SegmentDelta,
     Started,
+    Task,
     TaskEvent,
     TextDelta,
 )
@@ -27,7 +28,7 @@ from router.assets.attachments import Attachments
 from router.capacity import Place
 from router.events import Feed
 from router.jobs import EventKind, Job, JobState, Json, past_deadline
-from router.routing import Candidate, RoutingRequest, Skipped, order
+from router.routing import Candidate, Route, RoutingRequest, Skipped, order
 from router.serving import serve
 from router.spending import Spent, micro_of
 from router.store.base import Ending, Lease, Store
@@ -113,12 +114,15 @@ class Attempt:
         )
 
     async def _at_best_place(self) -> Ending:
+        route = order(routing_request(self.job), self._around.providers.snapshots())
+        self._take_place(route.candidates[0])  # also while its file is fetched
+        async with self._around.attachments.loaded(self.job) as file:
+            return await self._serve(task_of(self.job, file), route)
+
+    async def _serve(self, task: Task, route: Route) -> Ending:
         providers = self._around.providers
-        asked = routing_request(self.job)
-        route = order(asked, providers.snapshots())
-        self._take_place(route.candidates[0])  # also while its file is fetched: so many are in memory, and no more
-        task = task_of(self.job, await self._around.attachments.of_job(self.job))
         if any(candidate.is_paid for candidate in route.candidates):  # now it can be said what it costs
+            asked = routing_request(self.job)
             asked = replace(asked, content=task.request, paid_before=await self._paid_before())
             route = order(asked, providers.snapshots())
         self._skipped = route.skipped

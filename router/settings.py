@@ -50,6 +50,7 @@ class RouterSettings:
     upload_retention_s: float = 0.0  # of files uploaded to /v1/assets; 0: until deleted
     fetch_bytes: int = 256 << 20  # of a file behind a URL in a job's input
     fetch_timeout_s: float = 60.0  # to get it
+    file_memory_bytes: int = 1 << 30  # of the files of jobs that run; those that wait are on the disk alone
 
     key_rate_per_s: float = 500.0  # requests of one stored key, unless it has a rate of its own
     key_jobs_limit: int = 1000  # pending and started jobs of one stored key, unless it has a limit of its own
@@ -243,6 +244,7 @@ _POSITIVE: Final = (
     "asset_quota_bytes",
     "fetch_bytes",
     "fetch_timeout_s",
+    "file_memory_bytes",
     "execute_timeout_s",
     "lease_s",
     "max_attempts",

@@ -6,7 +6,8 @@ Not about what an input may hold (router/inputs.py).
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -16,28 +17,31 @@ from router.assets.asset import Asset
 from router.assets.content import content_type_of
 from router.assets.library import Assets, Claims
 from router.assets.links import Links
+from router.assets.memory import MemoryBudget
 from router.inputs import Inline, Remote, Stored
 from router.jobs import Job, JobRequest, Json
 from router.outbound import Outbound
-from router.tasks import attached, elsewhere, embeddings_elsewhere, image_output, output_of, referring
+from router.tasks import Attached, attached, elsewhere, embeddings_elsewhere, image_output, output_of, referring
 
 LARGE_BYTES: Final = 256 * 1024  # of embeddings as JSON: a page of jobs has up to 100 outputs
 _JSON_BYTES_PER_BYTE: Final = 5  # some 20 characters to a float32
 
 
 @dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """Of a file behind a URL in an input."""
+class FileLimits:
+    """Of the files of inputs."""
 
-    limit_bytes: int
-    timeout_s: float
+    fetch_bytes: int  # of one behind a URL
+    fetch_timeout_s: float
+    memory_bytes: int  # of those that are in memory for jobs that run
 
 
 class Attachments:
     """Lives on one event loop; has nothing to open or close of its own."""
 
-    def __init__(self, assets: Assets, links: Links, outbound: Outbound, limits: FetchLimits) -> None:
+    def __init__(self, assets: Assets, links: Links, outbound: Outbound, limits: FileLimits) -> None:
         self._assets, self._links, self._outbound, self._limits = assets, links, outbound, limits
+        self._memory = MemoryBudget(limits.memory_bytes)
 
     # ---- of a durable job ----
 
@@ -67,9 +71,28 @@ class Attachments:
             with suppress(NotFound):  # somebody was faster
                 await self._assets.remove(made.organization_id, made.id)
 
-    async def of_job(self, job: Job) -> Blob | None:
-        """The bytes of the file of a job, now that it is sent. Raises as `of_input`."""
-        return await self.of_input(job.request.organization_id, job.request.modality, job.request.input)
+    @asynccontextmanager
+    async def loaded(self, job: Job) -> AsyncGenerator[Blob | None, None]:
+        """The bytes of the file of a job while it is sent and run, None when it has none; waits while the files of other
+        jobs take all the memory that there is for them. Raises as `of_input`."""
+        request = job.request
+        found = attached(request.modality, request.input)
+        if found is None:
+            yield None
+            return
+        async with self._memory.take(await self._size_bytes(request.organization_id, found)):
+            yield await self.of_input(request.organization_id, request.modality, request.input)
+
+    async def _size_bytes(self, organization_id: OrganizationId, found: Attached) -> int:
+        match found.source:
+            case Inline(blob):
+                return len(blob.data)
+            case Stored(asset_id):
+                return (await self._find(organization_id, asset_id, found.path)).size_bytes
+            case Remote():
+                return self._limits.fetch_bytes  # nobody knows yet
+            case _:
+                assert_never(found.source)
 
     async def of_input(self, organization_id: OrganizationId, modality: Modality, input: Json) -> Blob | None:  # noqa: A002  # the wire's name
         """The bytes of the file of an input, None when it has none. Raises NotFound, TargetRefused, TargetFailed,
@@ -96,7 +119,7 @@ class Attachments:
 
     async def _fetched(self, url: str, path: str) -> Blob:
         fetched = await self._outbound.fetch(
-            url, limit_bytes=self._limits.limit_bytes, timeout_s=self._limits.timeout_s, field=path
+            url, limit_bytes=self._limits.fetch_bytes, timeout_s=self._limits.fetch_timeout_s, field=path
         )
         return Blob(fetched.data, content_type_of(None, fetched.content_type, fetched.data, None))
 

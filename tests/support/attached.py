@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from router.assets.attachments import Attachments, FetchLimits
+from router.assets.attachments import Attachments, FileLimits
 from router.assets.files import Files
 from router.assets.library import AssetLimits, Assets
 from router.assets.links import Links
@@ -25,5 +25,5 @@ def assets_in(
 
 def attachments_of(assets: Assets, clock: Callable[[], float] = time.time) -> Attachments:
     return Attachments(
-        assets, Links(KEY, "", clock), Outbound(Allowed(everything=True)), FetchLimits(1 << 20, timeout_s=10.0)
+        assets, Links(KEY, "", clock), Outbound(Allowed(everything=True)), FileLimits(1 << 20, 10.0, 2 << 20)
     )

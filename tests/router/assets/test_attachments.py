@@ -64,9 +64,8 @@ async def test_a_picture_that_comes_with_a_job_reaches_the_place_that_draws(rig:
     assert asked.input == {"prompt": "a", "image": made.id}
     assert made.expires_at == rig.clock.now + LIMITS.retention_s
     job = new_job(asked, rig.clock.now)
-    assert task_of(job, await rig.attachments.of_job(job)).request == ImageRequest(
-        prompt="a", image=Blob(PNG, "image/png")
-    )
+    async with rig.attachments.loaded(job) as file:
+        assert task_of(job, file).request == ImageRequest(prompt="a", image=Blob(PNG, "image/png"))
 
 
 async def test_a_sound_that_comes_with_a_job_reaches_the_place_that_listens(rig: Rig) -> None:
@@ -75,14 +74,16 @@ async def test_a_sound_that_comes_with_a_job_reaches_the_place_that_listens(rig:
     assert made is not None
     assert asked.input == {"asset_id": made.id}
     job = new_job(asked, rig.clock.now)
-    assert task_of(job, await rig.attachments.of_job(job)).request == AudioRequest(audio=Blob(PNG, "audio/x-mine"))
+    async with rig.attachments.loaded(job) as file:
+        assert task_of(job, file).request == AudioRequest(audio=Blob(PNG, "audio/x-mine"))
 
 
 async def test_a_job_without_a_file_stays_as_it_is(rig: Rig) -> None:
     for modality, given in ((Modality.TEXT, {"prompt": "a"}), (Modality.IMAGE, {"prompt": "a"})):
         request = a_request(modality=modality, input=given)
         assert await rig.attachments.keep(request) == (request, None)
-        assert await rig.attachments.of_job(a_job(modality=modality, input=given)) is None
+        async with rig.attachments.loaded(a_job(modality=modality, input=given)) as file:
+            assert file is None
     assert await rig.kept_ids() == []
 
 
@@ -103,7 +104,8 @@ async def test_another_organization_s_asset_is_not_found_with_the_field(rig: Rig
         with pytest.raises(NotFound, match=path):
             await rig.attachments.keep(a_request(modality=modality, input=given))
         with pytest.raises(NotFound, match=path):
-            await rig.attachments.of_job(a_job(modality=modality, input=given))
+            async with rig.attachments.loaded(a_job(modality=modality, input=given)):
+                raise AssertionError("it was found")
 
 
 async def test_no_file_comes_in_over_a_spent_quota_and_no_picture_is_begun(rig: Rig) -> None:
@@ -145,3 +147,33 @@ async def test_only_many_embeddings_are_kept_apart_from_their_job(rig: Rig) -> N
     assert await whole(None) is None
     rig.clock.now += LIMITS.retention_s
     assert await whole(stored) == stored
+
+
+async def test_files_of_jobs_that_run_take_no_more_memory_than_there_is(rig: Rig) -> None:
+    """Room for two of them; the third comes in when one has ended."""
+    size = LIMITS.file_bytes
+    assets = [await rig.assets.attach(ORGANIZATION, bytes([index]) * size, Claims()) for index in range(3)]
+    jobs = [a_job(modality=Modality.AUDIO, input={"asset_id": asset.id}) for asset in assets]
+    ends = [asyncio.Event() for _ in jobs]
+    inside: asyncio.Queue[int] = asyncio.Queue()
+
+    async def run(index: int) -> None:
+        async with rig.attachments.loaded(jobs[index]) as file:
+            assert file is not None
+            assert file.data == bytes([index]) * size
+            inside.put_nowait(index)
+            await ends[index].wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for index in range(3):
+            tasks.create_task(run(index))
+        first = {await inside.get(), await inside.get()}
+        text = a_job()
+        async with rig.attachments.loaded(text) as file:  # a job without a file waits for nobody
+            assert file is None
+        assert inside.empty()
+        ends[first.pop()].set()
+        last = await inside.get()
+        assert last not in first
+        for end in ends:
+            end.set()
