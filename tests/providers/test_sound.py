@@ -3,8 +3,10 @@
 import io
 import wave
 
+import pytest
+
 from protos.types import Blob
-from providers.sound import expected_seconds, most_seconds
+from providers.sound import expected_seconds, file_name, most_seconds
 
 
 def wav(seconds: float, claimed: int | None = None) -> Blob:
@@ -36,3 +38,22 @@ def test_of_another_file_the_size_is_all_there_is() -> None:
 
 def test_no_bytes_are_no_seconds() -> None:
     assert expected_seconds(Blob(b"")) == most_seconds(Blob(b"")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "name"),
+    [
+        (b"RIFF....WAVE", "application/octet-stream", "audio.wav"),
+        (b"fLaC", "audio/wav", "audio.flac"),
+        (b"OggS", "", "audio.ogg"),
+        (b"ID3\x04", "", "audio.mp3"),
+        (b"\x00\x00\x00\x20ftypM4A ", "", "audio.m4a"),
+        (b"\x1aE\xdf\xa3", "", "audio.webm"),
+        (b"\xff\xfb", "audio/mpeg", "audio.mp3"),
+        (b"....", "audio/mp4; codecs=aac", "audio.m4a"),
+        (b"....", "audio/webm", "audio.webm"),
+        (b"....", "application/octet-stream", "audio.mp3"),
+    ],
+)
+def test_a_file_is_named_for_what_it_is_before_what_it_claims(data: bytes, content_type: str, name: str) -> None:
+    assert file_name(Blob(data, content_type)) == name

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from vendors.book import Book, Entry
-from vendors.faults import Fault, Plan, Status, always
+from vendors.faults import Fault, Garbage, Plan, Status, always
 from vendors.serving import head_of, spoiled
 
 
@@ -60,10 +60,15 @@ class AnthropicStandIn:
             "error",
             error={"type": getattr(fault, "kind", "") or "api_error", "message": getattr(fault, "said", "")},
         )
-        chunks = self._events(entry, [w if i == 0 else f" {w}" for i, w in enumerate(kept)], reason)
+        chunks = self._events(
+            entry,
+            [w if i == 0 else f" {w}" for i, w in enumerate(kept)],
+            reason,
+            is_whole=not isinstance(fault, Garbage),
+        )
         return StreamingResponse(spoiled(chunks, fault, error), media_type="text/event-stream")
 
-    async def _events(self, entry: Entry, words: list[str], reason: str) -> AsyncIterator[str]:
+    async def _events(self, entry: Entry, words: list[str], reason: str, *, is_whole: bool) -> AsyncIterator[str]:
         usage = {
             "input_tokens": entry.input_tokens - entry.cached_tokens,
             "cache_creation_input_tokens": 0,
@@ -91,8 +96,8 @@ class AnthropicStandIn:
         if self.thinks:
             used["output_tokens_details"] = {"thinking_tokens": self.thinks}
         yield _event("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=used)
-        entry.is_told = True
         yield _event("message_stop")
+        entry.is_told = is_whole
 
     def _refusal(self, request: Request, body: dict[str, Any], fault: Fault | None) -> Response | None:  # Any: JSON
         self.bodies.append(body)

@@ -70,11 +70,19 @@ class OpenAIStandIn:
         await head_of(fault)
         reason = "length" if len(kept) < len(words) else "stop"
         wants_usage = self.reports_usage and body.get("stream_options", {}).get("include_usage", False)
-        chunks = self._chunks(entry, [w if i == 0 else f" {w}" for i, w in enumerate(kept)], reason, wants_usage)
+        chunks = self._chunks(
+            entry,
+            [w if i == 0 else f" {w}" for i, w in enumerate(kept)],
+            reason,
+            wants_usage,
+            is_whole=not isinstance(fault, Garbage),
+        )
         error = _event({"error": self._error_body(getattr(fault, "kind", ""), getattr(fault, "said", ""))})
         return StreamingResponse(spoiled(chunks, fault, error), media_type="text/event-stream")
 
-    async def _chunks(self, entry: Entry, words: list[str], reason: str, wants_usage: bool) -> AsyncIterator[str]:
+    async def _chunks(
+        self, entry: Entry, words: list[str], reason: str, wants_usage: bool, *, is_whole: bool
+    ) -> AsyncIterator[str]:
         more = {"usage": None} if wants_usage else {}
         yield _chunk(entry, {"role": "assistant", "content": "", "refusal": None}, None, more)
         for word in words:
@@ -82,8 +90,8 @@ class OpenAIStandIn:
         yield _chunk(entry, {}, reason, more)
         if wants_usage:
             yield _event({**_head(entry), "choices": [], "usage": self._usage(entry)})
-        entry.is_told = True
         yield "data: [DONE]\n\n"
+        entry.is_told = is_whole
 
     def _usage(self, entry: Entry) -> dict[str, Any]:  # Any: JSON
         return {
