@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
@@ -168,7 +169,9 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
     accounts, catalog = Accounts(store), load_catalog(settings.providers.prices)
     vendor_keys = Secrets(store, vault, settings_keys(settings.providers))
     outbound = Outbound(Allowed.of(settings.allow_private_targets))
-    hooks = Webhooks(store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings))
+    hooks = Webhooks(
+        store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings), on_attempt=metrics.count_attempt
+    )
     feed = Feed(store, settings.heartbeat_s)
     registry = ProviderRegistry(configured(settings.providers, wake, vendor_keys.key_of))
     links = Links(key_of(settings.data_dir), settings.public_base, time.time)
@@ -301,4 +304,5 @@ def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -
     if exit_with_parent:
         die_with_parent()
     with bind(settings) as listener:
-        asyncio.run(serve(settings, listener))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, listener))

@@ -35,6 +35,13 @@ class Metrics:
             "fabric_job_events", "Job events stored by this router.", ("kind",), registry=self._registry
         )
 
+        self._attempts = Counter(
+            "fabric_webhook_attempts",
+            "Attempts to deliver an event to a webhook, by what became of the delivery.",
+            ("status",),
+            registry=self._registry,
+        )
+
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Counts an answer under its route's pattern: paths hold ids, and each would be a series of its own."""
         route = getattr(scope.get("route"), "path", "unmatched")
@@ -43,6 +50,10 @@ class Metrics:
     def count(self, events: Sequence[JobEvent]) -> None:
         for event in events:
             self._events.labels(event.kind).inc()
+
+    def count_attempt(self, status: str) -> None:
+        """`status`: of the delivery after it; pending: it is tried again."""
+        self._attempts.labels(status).inc()
 
     def render(self, jobs: Mapping[JobState, int], snapshots: Sequence[Snapshot]) -> bytes:
         """`jobs`: how many have not ended, by state."""

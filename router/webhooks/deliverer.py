@@ -73,9 +73,11 @@ class Deliverer:
         shapes: Shapes,
         timeout_s: float,
         clock: Clock,
+        on_attempt: Callable[[DeliveryStatus], None],
     ) -> None:
         self._records, self._outbound, self._vault = records, outbound, vault
         self._shapes, self._timeout_s, self._clock = shapes, timeout_s, clock
+        self._on_attempt = on_attempt
         self._running: dict[str, asyncio.Task[None]] = {}  # by delivery
         self._targets: dict[str, int] = {}  # how many of those that run go to each
         self._circuits: dict[str, Circuit] = {}  # of targets that did not answer lately
@@ -176,6 +178,7 @@ class Deliverer:
                 break
             except Overloaded as error:
                 await asyncio.sleep(error.retry_after_s or 1.0)
+        self._on_attempt(attempted.status)
         if attempted.status is DeliveryStatus.FAILED:
             log.warning("%s of %s is given up: %s", delivery.kind, delivery.job_id, attempted.error)
         if disabled and delivery.webhook_id is not None:

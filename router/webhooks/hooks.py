@@ -6,7 +6,7 @@ Not about routes (api/webhooks.py).
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,7 +20,7 @@ from router.outbound import Outbound
 from router.store import deliveries
 from router.store import webhooks as table
 from router.store.base import Records
-from router.store.deliveries import BATCH, Delivery
+from router.store.deliveries import BATCH, Delivery, DeliveryStatus
 from router.store.webhooks import NewWebhook, Webhook
 from router.vault import SealBroken, Vault
 from router.webhooks.deliverer import Clock, Deliverer, fail_pending, sweep
@@ -78,11 +78,15 @@ class Webhooks:
         *,
         shapes: Shapes,
         settings: HookSettings,
+        on_attempt: Callable[[DeliveryStatus], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        """`on_attempt` gets what became of the delivery."""
         self._records, self._outbound, self._vault = records, outbound, vault
         self._settings, self._clock = settings, clock
-        self._deliverer = Deliverer(records, outbound, vault, shapes=shapes, timeout_s=settings.timeout_s, clock=clock)
+        self._deliverer = Deliverer(
+            records, outbound, vault, shapes=shapes, timeout_s=settings.timeout_s, clock=clock, on_attempt=on_attempt
+        )
         self._outbox = Outbox(records, clock.now, self._deliverer.wake)
         self._sweeper = Rounds("webhook-sweeper", self._sweep)
         self._expecting: set[OrganizationId] = set()  # whose jobs' calls can be signed, as far as known

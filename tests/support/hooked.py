@@ -89,7 +89,9 @@ async def hooked(
         hooks.on_commit(events)
 
     store = SqlStore(f"sqlite:///{folder}/hooked.db", on_commit, clock.now)  # type: ignore[arg-type]  # a list is one
-    hooks = Webhooks(store, outbound, Vault([key]), shapes=SHAPES, settings=SETTINGS, clock=clock)
+    hooks = Webhooks(
+        store, outbound, Vault([key]), shapes=SHAPES, settings=SETTINGS, on_attempt=lambda _: None, clock=clock
+    )
     await store.open()
     await hooks.open()
     try:

@@ -90,6 +90,7 @@ async def test_a_delivery_is_verified_listed_and_redelivered(calling: Edge, rece
     delivery = WebhookDelivery(**_data(listed)[0])
     assert (delivery.event_kind, delivery.status_code, delivery.attempt) == ("job.completed", 200, 1)
     assert delivery.event_id == got.headers["webhook-id"]
+    assert 'fabric_webhook_attempts_total{status="delivered"}' in (await calling.client.get("/metrics")).text
     again = await calling.client.post(f"{path}/{delivery.id}/redeliver")
     assert (again.status_code, again.json()["data"]["status"]) == (202, "pending")
     _, second = await receiver.until(2)
