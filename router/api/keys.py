@@ -104,6 +104,7 @@ class NewKeyShape(KeyShape):
 
 class Deleted(BaseModel):
     id: str
+    organization_id: str
     deleted: bool = True
 
 
@@ -140,7 +141,7 @@ async def delete_key(
 ) -> Response:
     """It stops at once."""
     key = await parts.keyring.delete(key_id, reach, principal)
-    return success(request, Deleted(id=key.id))
+    return success(request, Deleted(id=key.id, organization_id=key.organization_id))
 
 
 @routes.post("/{key_id}/disable", response_model=Success[KeyShape])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message, Scope, Send
 
 from protos.errors import HTTP_STATUS, Code, FabricError
@@ -49,7 +50,8 @@ class Trail:
     async def _record(self, status: int) -> None:
         request_id = self._scope["state"]["request_id"]
         told = _told(self._body) if status in _OK else {}
-        deed = deed_of(self._principal, self._action, self._place.params, told, status)
+        params = {**_named(self._scope), **self._place.params} if status in _OK else self._place.params
+        deed = deed_of(self._principal, self._action, params, told, status)
         store: Records = self._scope["app"].state.parts.store
         try:
             await store.change(
@@ -60,7 +62,8 @@ class Trail:
 
 
 def deed_of(principal: Principal, action: str, params: Mapping[str, str], told: Mapping[str, Any], status: int) -> Deed:
-    """What a call and its answer say about it. `told`: the answer's data, empty when it failed. Any: JSON. Pure."""
+    """What a call and its answer say about it. `params`: of the path, and org: whom a call that succeeded named.
+    `told`: the answer's data, empty when it failed. Any: JSON. Pure."""
     ids = [value for name, value in params.items() if name != "org"]
     return Deed(
         organization_id=principal.organization_id or _organization(told, params if status in _OK else {}),
@@ -75,6 +78,12 @@ def deed_of(principal: Principal, action: str, params: Mapping[str, str], told: 
 def _organization(told: Mapping[str, Any], params: Mapping[str, str]) -> OrganizationId:  # Any: JSON
     """Of what an administrator did; it lies with the default organization where the call does not say."""
     return OrganizationId(told.get("organization_id") or params.get("org") or DEFAULT_ORGANIZATION)
+
+
+def _named(scope: Scope) -> dict[str, str]:
+    """The organization that a request names, as the routes read it (context.py)."""
+    named = QueryParams(scope["query_string"]).get("organization_id") or Headers(scope=scope).get("x-organization-id")
+    return {"org": named} if named else {}
 
 
 def _told(body: bytes) -> Mapping[str, Any]:  # Any: JSON

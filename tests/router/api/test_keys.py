@@ -112,7 +112,7 @@ async def test_rotating_keeps_the_id_and_ends_the_old_secret_at_once(guarded: Ed
 async def test_a_deleted_key_is_gone(guarded: Edge) -> None:
     key = await made(guarded, "deleting")
     response = await guarded.client.delete(f"/v1/api-keys/{key['id']}")
-    assert response.json()["data"] == {"id": key["id"], "deleted": True}
+    assert response.json()["data"] == {"id": key["id"], "organization_id": "deleting", "deleted": True}
     assert (await guarded.client.get(f"/v1/api-keys/{key['id']}")).status_code == 404
     assert (await guarded.client.delete(f"/v1/api-keys/{key['id']}")).status_code == 404
     async with holder(guarded, key["key"]) as client:
