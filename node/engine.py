@@ -16,7 +16,7 @@ class Prepared:
     """A task ready for the device. `payload` belongs to the engine that prepared it."""
 
     task: Task
-    usage: Usage  # assumed: input as counted, output at its upper bound; device_seconds as the engine expects
+    usage: Usage  # assumed: input as counted, output at its upper bound; device_seconds of what the engine expects
     payload: Any = field(repr=False)  # the engine's own type; nobody else looks inside
 
     @property

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from node.engine import DeviceSpec, Done, Failed, ModelSpec, Prepared, Step, StepEvent
 from node.engines.text.attention import Chunk, Layout, packed
 from node.engines.text.batch import Row, budget_of, plan
+from node.engines.text.lengths import Lengths
 from node.engines.text.model import TextModel, load_model, release
 from node.engines.text.prepare import Reader, TextPayload
 from node.engines.text.sampler import Draw, Sampling, sample
@@ -52,6 +53,7 @@ class TextEngine:
         self._pool = model.new_pool(spec.seats, reader.context_tokens)
         self._seats = Seats(self._pool)
         self._costs = StepCosts()
+        self._lengths = Lengths()
         self._clock = 0  # counts admissions and steps
 
     @property
@@ -66,7 +68,7 @@ class TextEngine:
         usage = Usage(
             input_tokens=tokens,
             output_tokens=payload.max_tokens,
-            device_seconds=self._expected_s(tokens, payload.max_tokens),
+            device_seconds=self._expected_s(tokens, self._lengths.expected(payload.max_tokens)),
         )
         return Prepared(task=task, usage=usage, payload=payload)
 
@@ -124,10 +126,10 @@ class TextEngine:
         del self._pool, self._seats
         release(self._model)
 
-    def _expected_s(self, prompt_tokens: int, max_tokens: int) -> float:
+    def _expected_s(self, prompt_tokens: int, answer_tokens: float) -> float:
         """Alone: the prompt in chunks, whose last gives the first token, then a step for each further token."""
         chunks, rest = divmod(prompt_tokens, self._step_tokens)
-        sizes = ((self._step_tokens, chunks), (rest, 1 if rest else 0), (1, max_tokens - 1))
+        sizes = ((self._step_tokens, chunks), (rest, 1 if rest else 0), (1, answer_tokens - 1))
         return sum((self._costs.seconds(size) or 0.0) * times for size, times in sizes)
 
     def _affordable(self, quantum_s: float | None) -> int | None:
@@ -172,6 +174,7 @@ class TextEngine:
             if said.text:
                 events.append((seat.task_id, TextDelta(said.text)))
             if said.finish_reason:
+                self._lengths.observe(seat.answer_tokens, was_cut=said.finish_reason == "length")
                 usage = Usage(input_tokens=seat.prompt_tokens, output_tokens=seat.answer_tokens)
                 events.append((seat.task_id, Done(seat.result(said.finish_reason), usage)))
                 self._seats.remove(seat.task_id)
