@@ -43,7 +43,8 @@ def outlook(
     # Who has not been prepared yet has no expectation of its own, and takes a seat all the same.
     waiting_s = [full.held(run.expected_s or full.usual_s) for run in ahead]
     its = paces.of(Crowd(min(len(runs) + 1, seats), others))
-    return Outlook(seat_free_s(seats, left_s, waiting_s), its.held(expected_s or its.usual_s))
+    run_s = its.held(expected_s or its.usual_s) + (paces.after_s or 0.0)
+    return Outlook(seat_free_s(seats, left_s, waiting_s), run_s)
 
 
 def estimate_of(entry: Entry, usage: Usage, ahead: Outlook, decision: Decision) -> Estimate:

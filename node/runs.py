@@ -25,6 +25,7 @@ class Run:
         self.done: asyncio.Future[Ended] | None = None  # what the device loop says at the end
         self.audience = Audience(task.id)
         self.is_seated = False
+        self.held_s = 0.0  # how long it had its seat, once it has left it
         self.crowd = Crowd(1)  # who shared the device when it got its seat
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
         self._arrived_s = clock()

@@ -151,6 +151,8 @@ class NodeService:
         else:
             run.finish(finished)
             self._forget(run, None)
+            model = run.entry.spec.id
+            self._paces[model] = self._paces[model].sent(run.seated_s - run.held_s)
 
     async def _work(self, run: Run) -> Finished:
         loop, entry = asyncio.get_running_loop(), run.entry
@@ -229,6 +231,7 @@ class NodeService:
         """How long it held its seat: what estimates of the wait for one go by."""
         if isinstance(ended.outcome, Done) and run.is_seated:
             model, began, ends = run.entry.spec.id, run.crowd, self._crowd(run)
+            run.held_s = run.seated_s
             crowd = Crowd(ceil((began.seated + ends.seated) / 2), ceil((began.others + ends.others) / 2))
             self._paces[model] = self._paces[model].plus(crowd, run.expected_s, run.seated_s)
 

@@ -4,7 +4,7 @@ Not about what a task costs alone (costs.py), nor about the order in the room (r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heapreplace
 from typing import Final
 
@@ -80,10 +80,17 @@ class Paces:
     """Of one model, by the kind of crowd that was there."""
 
     by_kind: Mapping[Crowd, Pace] = field(default_factory=dict)
+    after_s: float | None = None  # from the end of a seat until the result is made and sent; None: none was seen
 
     def plus(self, crowd: Crowd, expected_s: float, held_s: float) -> "Paces":
+        """One more task has left its seat."""
         pace = self.by_kind.get(crowd.kind, Pace()).plus(expected_s, held_s)
-        return Paces({**self.by_kind, crowd.kind: pace})
+        return replace(self, by_kind={**self.by_kind, crowd.kind: pace})
+
+    def sent(self, after_s: float) -> "Paces":
+        """One more result was sent."""
+        past_s = after_s if self.after_s is None else self.after_s
+        return replace(self, after_s=_KEPT * past_s + (1 - _KEPT) * after_s)
 
     def of(self, crowd: Crowd) -> Pace:
         """The pace in such a crowd; else that of the likest one, by its share of the device: models have equal ones."""

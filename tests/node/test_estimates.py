@@ -73,6 +73,10 @@ def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
     assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 9.0
 
 
+def test_a_result_is_made_and_sent_after_the_seat() -> None:
+    assert ahead([], paces=Paces().sent(0.5)) == Outlook(0.0, 2.5)
+
+
 def test_other_models_at_work_take_their_share_of_the_device() -> None:
     runs = [seated(Clock(), 10.0), seated(Clock(), 4.0)]
     alone, shared = ahead(runs), ahead(runs, others=1)

@@ -90,3 +90,11 @@ def test_an_unknown_crowd_goes_by_the_likest_and_by_the_share_of_the_device() ->
 def test_the_usual_task_is_the_mean_of_those_that_ended() -> None:
     assert Pace().usual_s == 0.0
     assert Pace().plus(3.0, 1.0).usual_s == 3.0
+
+
+def test_what_comes_after_the_seat_is_a_mean_that_forgets() -> None:
+    paces = Paces().sent(1.0)
+    assert paces.after_s == 1.0
+    for _ in range(200):
+        paces = paces.sent(3.0)
+    assert paces.after_s == pytest.approx(3.0, rel=1e-3)
