@@ -103,3 +103,28 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_a_free_port_is_listened_on() -> None:
     with bind(RouterSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
         pass
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"FABRIC_GRPC_HOST": "0.0.0.0"}, "FABRIC_GRPC_HOST: is '0.0.0.0', which other machines can reach: set"),
+        (
+            {"FABRIC_GRPC_HOST": "0.0.0.0", "FABRIC_API_KEYS": KEY},
+            "FABRIC_GRPC_CERTIFICATE and FABRIC_GRPC_PRIVATE_KEY",
+        ),
+        ({"FABRIC_GRPC_CERTIFICATE": "/c.pem"}, "FABRIC_GRPC_PRIVATE_KEY: is missing beside FABRIC_GRPC_CERTIFICATE"),
+        ({"FABRIC_GRPC_PRIVATE_KEY": "/k.pem"}, "FABRIC_GRPC_CERTIFICATE: is missing beside FABRIC_GRPC_PRIVATE_KEY"),
+        ({"FABRIC_GRPC_PORT": "65536"}, "FABRIC_GRPC_PORT: is 65536"),
+    ],
+)
+def test_the_grpc_door_is_open_to_others_with_keys_and_tls_only(given: dict[str, str], wrong: str) -> None:
+    with pytest.raises(InputInvalid, match=wrong):
+        RouterSettings.load(given)
+
+
+def test_the_grpc_door_with_keys_and_tls_may_be_reached() -> None:
+    given = {"FABRIC_GRPC_HOST": "0.0.0.0", "FABRIC_API_KEYS": KEY, "FABRIC_GRPC_PORT": "4000"}
+    tls = {"FABRIC_GRPC_CERTIFICATE": "/c.pem", "FABRIC_GRPC_PRIVATE_KEY": "/k.pem"}
+    settings = RouterSettings.load({**given, **tls})
+    assert (settings.grpc_host, settings.grpc_port, settings.grpc_certificate) == ("0.0.0.0", 4000, Path("/c.pem"))
