@@ -53,6 +53,17 @@ _SIDE: Final = 8  # pixels of a picture when the request names none
 _SIDE_LIMIT: Final = 2048  # pixels
 
 
+_SNAPSHOT: Final = Snapshot(
+    id=ProviderId("echo"),
+    kind="echo",
+    tier=Tier.BASIC,
+    offers=tuple(Offer(model=MODEL, modality=modality, max_batch=64) for modality in Modality),
+    health=Health(status="healthy"),
+    only_when_named=True,
+    is_remote=False,
+)
+
+
 @dataclass(eq=False, slots=True)
 class _Call:
     task_id: TaskId
@@ -68,15 +79,7 @@ class Echo:
         self._calls: set[_Call] = set()
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(
-            id=self.id,
-            kind="echo",
-            tier=Tier.BASIC,
-            offers=tuple(Offer(model=MODEL, modality=modality, max_batch=64) for modality in Modality),
-            health=Health(status="healthy"),
-            only_when_named=True,
-            is_remote=False,
-        )
+        return _SNAPSHOT
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         _check(task)

@@ -5,7 +5,7 @@ Watches the node's status; a node that is silent is unavailable, and its running
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -83,6 +83,8 @@ class NodeProvider:
         self._name = f"{peer.called} {target}"
         self._on_change, self._silence_s, self._clock = on_change, silence_s, clock
         self._status: NodeStatus | None = None
+        self._offers: Sequence[Offer] = ()
+        self._is_remote = not is_local(target)
         self._seen_at = clock()
         self._lost = f"{self._name} has not answered yet"  # why the watch is down; "" while it is up
         self._calls: dict[Any, str] = {}  # Any: grpc.aio's call objects; those that run, and why one was cut
@@ -134,6 +136,7 @@ class NodeProvider:
     def _see(self, status: NodeStatus) -> None:
         before = self.snapshot()
         self._status, self._seen_at, self._lost = status, self._clock(), ""
+        self._offers = _offers(status)  # once a status, not once a snapshot: each job takes several
         self._ring_if_changed(before)
 
     def _lose(self, reason: str) -> None:
@@ -156,10 +159,10 @@ class NodeProvider:
             id=self.id,
             kind=self._peer.kind,
             tier=Tier.BASIC,
-            offers=_offers(self._status) if self._status else (),
+            offers=self._offers,
             health=_health(self._status, self._lost, self._clock() - self._seen_at),
             node=self._status,
-            is_remote=not is_local(self.target),
+            is_remote=self._is_remote,
         )
 
     # ---- calls ----

@@ -303,6 +303,5 @@ def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s router: %(message)s")
     if exit_with_parent:
         die_with_parent()
-    with bind(settings) as listener:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, listener))
+    with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, listener))

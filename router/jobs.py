@@ -3,6 +3,7 @@
 Not about where a job is stored (store/) nor how it is run (runner.py).
 """
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -128,9 +129,10 @@ class Job:
 
 
 def new_job(request: JobRequest, now: float) -> Job:
-    """A pending job, created now. Its id is a ULID of that time, so that ids sort as the jobs arrived."""
+    """A pending job, created now. Its id is a ULID of that time, so that ids sort as the jobs arrived. An id is no secret:
+    the system's own randomness would cost more than the rest of it."""
     return Job(
-        id=JobId(f"job_{ULID.from_timestamp(now)}"),
+        id=JobId(f"job_{ULID.from_bytes(_milliseconds(now) + random.randbytes(10))}"),
         request=request,
         state=JobState.PENDING,
         created_at=now,
@@ -155,8 +157,11 @@ def error_json(error: FabricError) -> Json:
 
 def first_id_at(moment: float) -> JobId:
     """The smallest id that a job created at `moment` can have."""
-    milliseconds = min(max(int(moment * 1000), 0), 2**48 - 1)
-    return JobId(f"job_{ULID.from_bytes(milliseconds.to_bytes(6, 'big') + bytes(10))}")
+    return JobId(f"job_{ULID.from_bytes(_milliseconds(moment) + bytes(10))}")
+
+
+def _milliseconds(moment: float) -> bytes:
+    return min(max(int(moment * 1000), 0), 2**48 - 1).to_bytes(6, "big")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

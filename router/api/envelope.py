@@ -3,11 +3,12 @@
 Codes and statuses come from protos/errors.py. Not about what `data` holds (one file per resource).
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -64,11 +65,17 @@ def request_id_of(request: Request) -> str:
 
 def success(
     request: Request, data: BaseModel | list[BaseModel], status: int = 200, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+) -> Response:
     """The answer that carries `data`. A response, not a value: the data is validated once, when its model is made."""
-    shown = [item.model_dump(mode="json") for item in data] if isinstance(data, list) else data.model_dump(mode="json")
-    meta = {"request_id": request_id_of(request), "status": status}
-    return JSONResponse({"data": shown, "meta": meta}, status, headers)
+    meta = json.dumps({"request_id": request_id_of(request), "status": status})
+    # Text to text: as dictionaries between, a job's answer would take twice as long.
+    return Response(f'{{"data":{_json(data)},"meta":{meta}}}', status, headers, "application/json")
+
+
+def _json(data: BaseModel | list[BaseModel]) -> str:
+    return (
+        f"[{','.join(item.model_dump_json() for item in data)}]" if isinstance(data, list) else data.model_dump_json()
+    )
 
 
 def failure(error: FabricError, request_id: str) -> JSONResponse:
