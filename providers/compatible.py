@@ -4,24 +4,21 @@ What it serves is what it lists, looked at again now and then; or what the setti
 (openai_wire).
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from protos.errors import FabricError
-from protos.types import Estimate, Modality, ModelId, ProviderId, Task, TaskEvent, TaskId, Tier
-from providers.base import Health, Snapshot
+from protos.types import Modality, ModelId, ProviderId, TaskRequest, Tier
 from providers.catalog import Catalog, VendorModel
 from providers.keys import VendorKey
 from providers.openai_wire import Dialect, OpenAIWire
-from providers.remote import Remote
+from providers.remote import MAX_CALLS, CallPart, VendorCall
 from providers.settings import CompatibleServer, DeclaredModel
+from providers.watched import Nature, Pace, Watched
 
-REFRESH_S: Final = 300.0  # between looks at the models of a server that answers: they change when somebody changes them
-_BACKOFF_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0)  # between looks at one that does not; the last one repeats
-_LIST_S: Final = 10.0  # for a list to come
+# Its models change when somebody changes them, and a hosted one may charge for being asked too often.
+PACE: Final = Pace(healthy_s=300.0, failing_s=(1.0, 2.0, 5.0, 15.0, 30.0))
 
 # No server says what a model does, but their names do. The first that fits counts; none: text.
 _MODALITY_WORDS: Final = (
@@ -49,82 +46,50 @@ def models_of(server: CompatibleServer, listed: Sequence[ModelId], catalog: Cata
     return models
 
 
-class Compatible:
-    """One such server. `on_change` is called when its models or its health change."""
+def compatible_provider(
+    server: CompatibleServer,
+    catalog: Catalog,
+    on_change: Callable[[], None] = lambda: None,
+    *,
+    pace: Pace = PACE,
+) -> Watched:
+    """`on_change` is called when its models or its health change. While it is silent it is degraded: what it has served
+    may still be asked of it."""
+    vendor = ProviderId(server.name)
+    variable = f"FABRIC_COMPATIBLE_{server.name.upper().replace('-', '_')}_KEY"
+    dialect = Dialect(
+        vendor=vendor, base_url=server.url, key_variable=variable, takes=catalog.server(server.name).takes
+    )
+    nature = Nature(
+        kind="compatible",
+        tier=Tier.BASIC if server.is_local else Tier.PREMIUM,
+        is_remote=not server.is_local,  # what listens on this machine may send on what it gets
+        key=VendorKey(vendor, variable, lambda _organization, _variable: None, fixed=server.key),
+        silent="degraded",
+    )
+    api = CompatibleApi(server, catalog, dialect)
+    models = models_of(server, (), catalog)
+    return Watched(vendor, server.url, api, on_change, at_once=MAX_CALLS, pace=pace, nature=nature, models=models)
 
-    def __init__(
-        self,
-        server: CompatibleServer,
-        catalog: Catalog,
-        on_change: Callable[[], None] = lambda: None,
-        *,
-        refresh_s: float = REFRESH_S,
-        backoff_s: Sequence[float] = _BACKOFF_S,
-    ) -> None:
-        self.id = ProviderId(server.name)
-        self._server, self._catalog, self._on_change = server, catalog, on_change
-        self._refresh_s, self._backoff_s = refresh_s, backoff_s
-        variable = f"FABRIC_COMPATIBLE_{server.name.upper().replace('-', '_')}_KEY"
-        takes = catalog.server(server.name).takes
-        self._wire = OpenAIWire(Dialect(vendor=self.id, base_url=server.url, key_variable=variable, takes=takes))
-        self._remote = Remote(
-            self.id,
-            "compatible",
-            self._wire,
-            VendorKey(self.id, variable, lambda _organization, _variable: None, fixed=server.key),
-            models_of(server, (), catalog),
-            tier=Tier.BASIC if server.is_local else Tier.PREMIUM,
-        )
-        self._health = Health(status="unavailable", reason=f"{server.url} has not answered yet")
 
-    # ---- life ----
+class CompatibleApi:
+    """A Listing: OpenAI's wire, and which of the listed models does what."""
 
-    async def start(self) -> None:
-        await self._remote.start()
-        self._watching = asyncio.create_task(self._watch(), name=f"models of {self.id}")
+    def __init__(self, server: CompatibleServer, catalog: Catalog, dialect: Dialect) -> None:
+        self._server, self._catalog = server, catalog
+        self._wire = OpenAIWire(dialect)
+
+    async def open(self) -> None:
+        await self._wire.open()
 
     async def close(self) -> None:
-        self._watching.cancel()
-        await asyncio.wait({self._watching})
-        await self._remote.close()
+        await self._wire.close()
 
-    async def _watch(self) -> None:
-        failures = 0
-        while True:
-            health = await self._look()
-            if health.status != self._health.status:
-                self._health = health
-                self._on_change()
-            self._health = health
-            failures = 0 if health.status == "healthy" else failures + 1
-            await asyncio.sleep(
-                self._backoff_s[min(failures, len(self._backoff_s)) - 1] if failures else self._refresh_s
-            )
+    def check(self, request: TaskRequest, model: VendorModel) -> None:
+        self._wire.check(request, model)
 
-    async def _look(self) -> Health:
-        try:
-            async with asyncio.timeout(_LIST_S):
-                listed = await self._wire.models(self._server.key)
-        except TimeoutError:
-            return Health(status="degraded", reason=f"{self._server.url} has not listed its models in {_LIST_S:g} s")
-        except FabricError as error:
-            return Health(status="degraded", reason=error.message)
-        before = self._remote.snapshot().offers
-        self._remote.offer(models_of(self._server, listed, self._catalog))
-        if self._remote.snapshot().offers != before:
-            self._on_change()
-        return Health(status="healthy")
+    def call(self, call: VendorCall) -> AsyncIterator[CallPart]:
+        return self._wire.call(call)
 
-    # ---- calls ----
-
-    def snapshot(self) -> Snapshot:
-        return replace(self._remote.snapshot(), health=self._health, is_remote=not self._server.is_local)
-
-    def run(self, task: Task) -> AsyncIterator[TaskEvent]:
-        return self._remote.run(task)
-
-    async def cancel(self, task_id: TaskId) -> None:
-        await self._remote.cancel(task_id)
-
-    async def estimate(self, task: Task) -> Estimate:
-        return await self._remote.estimate(task)
+    async def models(self) -> Sequence[VendorModel]:
+        return models_of(self._server, await self._wire.models(self._server.key), self._catalog)

@@ -12,7 +12,7 @@ from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
 from providers.catalog import load_catalog
 from providers.comfyui import comfyui_provider
-from providers.compatible import Compatible
+from providers.compatible import compatible_provider
 from providers.echo import Echo
 from providers.fabric import fabric
 from providers.keys import KeyOf, settings_keys
@@ -47,7 +47,7 @@ def _vendors(settings: ProviderSettings, on_change: Callable[[], None], key_of: 
     yield from (fabric(router, on_change) for router in settings.routers)
     catalog = load_catalog(settings.prices)
     for server in settings.compatible:
-        yield guarded(Compatible(server, catalog, on_change), on_change, is_free=server.is_local)
+        yield guarded(compatible_provider(server, catalog, on_change), on_change, is_free=server.is_local)
     if settings.openai_api_key or settings.organization_keys:
         yield guarded(openai_provider(settings.openai_base_url, catalog, key_of), on_change)
     if settings.anthropic_api_key or settings.organization_keys:

@@ -1,12 +1,12 @@
-"""A server of the user's own as a provider: what it has is what it lists, looked at again and again.
+"""A server by its URL as a provider: what it has is what it lists, looked at again and again.
 
-Not about its wire (ollama.py, whisper.py, comfyui.py) nor about one call (remote.py). It costs nothing.
+Not about its wire (ollama.py, whisper.py, comfyui.py, compatible.py) nor about one call (remote.py).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from protos.errors import FabricError
 from protos.locality import is_local
@@ -25,6 +25,17 @@ class Pace:
 
     healthy_s: float = 10.0  # models come and go when somebody pulls or removes one
     failing_s: Sequence[float] = (0.5, 1.0, 2.0, 5.0)  # the last one repeats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nature:
+    """What kind of place it is. By default one of the user's own, which costs nothing and is away when it is silent."""
+
+    kind: str = ""  # "": its id
+    tier: Tier = Tier.BASIC
+    is_remote: bool | None = None  # None: where its URL leads
+    key: VendorKey | None = None  # None: it wants none
+    silent: Literal["unavailable", "degraded"] = "unavailable"
 
 
 class Listing(Api, Protocol):
@@ -47,13 +58,16 @@ class Watched:
         *,
         at_once: int,
         pace: Pace | None = None,
+        nature: Nature | None = None,
+        models: Sequence[VendorModel] = (),
     ) -> None:
-        """at_once: calls that it serves side by side; more wait there."""
+        """at_once: calls that it serves side by side; more wait there. models: known before it was ever asked."""
         self.id = id
         self._url, self._api, self._on_change = url, api, on_change
         self._at_once, self._pace = at_once, pace or Pace()
-        key = VendorKey(id, f"{id.upper()}_URL", lambda _organization, _variable: None, fixed="")
-        self._remote = Remote(id, id, api, key, (), tier=Tier.BASIC)
+        self._nature = nature or Nature()
+        key = self._nature.key or VendorKey(id, f"{id.upper()}_URL", lambda _organization, _variable: None, fixed="")
+        self._remote = Remote(id, self._nature.kind or id, api, key, models, tier=self._nature.tier)
         self._health = Health(status="unavailable", reason=f"{url} has not answered yet")
         self._snapshot = self._taken()
 
@@ -81,9 +95,9 @@ class Watched:
             async with asyncio.timeout(_LIST_S):
                 models = await self._api.models()
         except TimeoutError:
-            return Health(status="unavailable", reason=f"{self._url} has not listed its models in {_LIST_S:g} s")
+            return Health(status=self._nature.silent, reason=f"{self._url} has not listed its models in {_LIST_S:g} s")
         except FabricError as error:
-            return Health(status="unavailable", reason=error.message)
+            return Health(status=self._nature.silent, reason=error.message)
         self._remote.offer(models)
         return Health(status="healthy")
 
@@ -104,7 +118,7 @@ class Watched:
             seen,
             offers=tuple(replace(offer, max_batch=self._at_once) for offer in seen.offers),
             health=self._health,
-            is_remote=not is_local(self._url),
+            is_remote=not is_local(self._url) if self._nature.is_remote is None else self._nature.is_remote,
         )
 
     def run(self, task: Task) -> AsyncIterator[TaskEvent]:

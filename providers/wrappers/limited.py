@@ -54,7 +54,9 @@ class Limited:
         state = (snapshot.offers, self._waiting, self._running)
         if self._shown[0] != state:  # most often nothing has changed since the last look
             offers = (
-                replace(offer, max_batch=self._limit, waiting=self._waiting, running=self._running)
+                replace(
+                    offer, max_batch=min(offer.max_batch, self._limit), waiting=self._waiting, running=self._running
+                )
                 for offer in snapshot.offers
             )
             self._shown = (state, tuple(offers))

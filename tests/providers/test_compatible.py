@@ -13,14 +13,15 @@ from protos.errors import InputInvalid, VendorRefused
 from protos.types import EmbeddingRequest, Finished, Modality, ModelId, Task, TaskEvent, TaskId, TextRequest, Tier
 from providers.base import Health
 from providers.catalog import load_catalog
-from providers.compatible import Compatible, modality_of
+from providers.compatible import compatible_provider, modality_of
 from providers.settings import CompatibleServer, DeclaredModel
+from providers.watched import Pace, Watched
 
 BOUND_S = 20.0
 WORDS = TextRequest(prompt="one two three", top_k=5, min_p=0.1, repetition_penalty=1.1)
 
 
-async def run(provider: Compatible, task: Task) -> list[TaskEvent]:
+async def run(provider: Watched, task: Task) -> list[TaskEvent]:
     async with asyncio.timeout(BOUND_S):
         return [event async for event in provider.run(task)]
 
@@ -36,7 +37,7 @@ class Watch:
         self.rings += 1
         self.changed.set()
 
-    async def until(self, provider: Compatible, is_so: Callable[[Health], bool]) -> Health:
+    async def until(self, provider: Watched, is_so: Callable[[Health], bool]) -> Health:
         async with asyncio.timeout(BOUND_S):
             while not is_so(provider.snapshot().health):
                 await self.changed.wait()
@@ -107,10 +108,10 @@ async def test_its_key_is_sent_and_one_that_is_refused_names_its_variable() -> N
     vendor, watch = OpenAIStandIn(key="gsk_0123456789", models=("llama",)), Watch()
     async with serving(vendor.app()) as url:
         good = CompatibleServer(name="my-groq", url=f"{url}/v1", key="gsk_0123456789")
-        async with started(Compatible(good, load_catalog(), watch.ring)) as provider:
+        async with started(compatible_provider(good, load_catalog(), watch.ring)) as provider:
             await watch.until(provider, lambda health: health.status == "healthy")  # type: ignore[arg-type]
         bad = CompatibleServer(name="my-groq", url=f"{url}/v1", key="gsk_9876543210")
-        async with started(Compatible(bad, load_catalog(), watch.ring)) as provider:
+        async with started(compatible_provider(bad, load_catalog(), watch.ring)) as provider:
             health = await watch.until(provider, lambda health: health.status == "degraded")  # type: ignore[arg-type]
     assert "The key is FABRIC_COMPATIBLE_MY_GROQ_KEY" in health.reason
     assert "gsk_" not in health.reason
@@ -121,7 +122,7 @@ async def test_one_that_cannot_be_reached_is_degraded_until_it_can() -> None:
     vendor.plan = always(Status(503, said="loading"))
     async with serving(vendor.app()) as url:
         server = CompatibleServer(name="slow", url=f"{url}/v1")
-        provider = Compatible(server, load_catalog(), watch.ring, backoff_s=(0.01,))
+        provider = compatible_provider(server, load_catalog(), watch.ring, pace=Pace(failing_s=(0.01,)))
         assert provider.snapshot().health.status == "unavailable"
         async with started(provider):
             health = await watch.until(provider, lambda health: health.status == "degraded")
@@ -136,7 +137,7 @@ async def test_a_model_that_comes_later_is_offered_later() -> None:
     vendor, watch = OpenAIStandIn(models=("llama",)), Watch()
     async with serving(vendor.app()) as url:
         server = CompatibleServer(name="vllm", url=f"{url}/v1")
-        provider = Compatible(server, load_catalog(), watch.ring, refresh_s=0.01)
+        provider = compatible_provider(server, load_catalog(), watch.ring, pace=Pace(healthy_s=0.01))
         async with started(provider):
             await watch.until(provider, lambda health: health.status == "healthy")
             vendor.models = ("llama", "qwen")
@@ -146,7 +147,7 @@ async def test_a_model_that_comes_later_is_offered_later() -> None:
 @pytest.mark.parametrize(("is_local", "tier"), [(True, Tier.BASIC), (False, Tier.PREMIUM)])
 def test_only_one_that_is_said_to_be_local_gets_what_must_not_leave(*, is_local: bool, tier: Tier) -> None:
     server = CompatibleServer(name="a", url="http://127.0.0.1:1/v1", is_local=is_local)
-    snapshot = Compatible(server, load_catalog()).snapshot()
+    snapshot = compatible_provider(server, load_catalog()).snapshot()
     assert (snapshot.tier, snapshot.is_remote) == (tier, not is_local)
 
 
@@ -155,7 +156,7 @@ async def test_the_organization_s_keys_of_vendors_are_never_sent_to_it() -> None
     async with serving(vendor.app()) as url:
         declared = (DeclaredModel(ModelId("llama"), Modality.TEXT),)
         server = CompatibleServer(name="vllm", url=f"{url}/v1", models=declared)
-        async with started(Compatible(server, load_catalog())) as provider:
+        async with started(compatible_provider(server, load_catalog())) as provider:
             with pytest.raises(VendorRefused):
                 await run(provider, Task(id=TaskId("t"), request=TextRequest(prompt="a")))  # type: ignore[arg-type]
     assert all("authorization" not in headers for headers in vendor.headers)

@@ -29,7 +29,7 @@ from protos.types import (
 from providers.anthropic import anthropic_provider
 from providers.base import Provider
 from providers.catalog import load_catalog
-from providers.compatible import Compatible
+from providers.compatible import compatible_provider
 from providers.keys import settings_keys
 from providers.openai import openai_provider
 from providers.settings import CompatibleServer, DeclaredModel, ProviderSettings
@@ -77,7 +77,7 @@ async def vendors() -> AsyncIterator[tuple[ProviderSettings, list[Wrapped]]]:
         all_of_them: list[Provider] = [
             openai_provider(settings.openai_base_url, catalog, key_of),
             anthropic_provider(settings.anthropic_base_url, catalog, key_of),
-            Compatible(settings.compatible[0], catalog),
+            compatible_provider(settings.compatible[0], catalog),
         ]
         yield settings, [Wrapped(provider, [Breaking(), Metered()]) for provider in all_of_them]
 

@@ -18,7 +18,7 @@ from providers.anthropic import anthropic_provider
 from providers.base import Provider
 from providers.catalog import Catalog, load_catalog
 from providers.comfyui import comfyui_provider
-from providers.compatible import Compatible
+from providers.compatible import compatible_provider
 from providers.keys import KeyOf
 from providers.ollama import ollama_provider
 from providers.openai import openai_provider
@@ -97,7 +97,7 @@ async def compatible_place(
     async with serving(vendor.app()) as url:
         server = CompatibleServer(name=name, url=f"{url}/v1", models=tuple(declared))
         changed = asyncio.Event()
-        provider = Compatible(server, load_catalog(), changed.set)
+        provider = compatible_provider(server, load_catalog(), changed.set)
         async with ready(provider, changed):
             yield OpenAIPlace(provider, vendor)
 
