@@ -94,13 +94,19 @@ async def upload_asset(
     filename: str | None = None,
     content_type: Annotated[str | None, Query(description="default: told from the header, the bytes, the name")] = None,
     header: Annotated[str, Header(alias="content-type", include_in_schema=False)] = "",
+    content_length: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """Keeps the body as a file of the organization, until it is deleted."""
     if header.startswith("multipart/"):
         raise UnsupportedMediaType(
             "the body is a form: send the bytes of the file alone, as curl --data-binary @file does"
         )
-    claims = Claims(filename=checked_filename(filename), content_type=content_type, header=header)
+    claims = Claims(
+        filename=checked_filename(filename),
+        content_type=content_type,
+        header=header,
+        size_bytes=int(content_length) if content_length.isdecimal() else 1,
+    )
     asset = await parts.assets.upload(organization_id, _body(request), claims)
     return success(request, AssetShape.of(asset), 201, {"location": f"/v1/assets/{asset.id}"})
 

@@ -41,6 +41,7 @@ class Claims:
     filename: str | None = None
     content_type: str | None = None  # said on purpose: it wins
     header: str = ""  # a Content-Type that the program may have set by itself
+    size_bytes: int = 1
 
 
 class Assets:
@@ -69,7 +70,7 @@ class Assets:
     async def upload(self, organization_id: OrganizationId, chunks: AsyncIterable[bytes], claims: Claims) -> Asset:
         """A file that a caller keeps here, streamed to the disk. Raises PayloadTooLarge, QuotaExceeded, InvalidRequest
         for an empty one, InputInvalid."""
-        await self.check_room(organization_id)
+        await self.check_room(organization_id, claims.size_bytes)  # before it is sent in vain
         expires_at = self._after(self.limits.upload_retention_s)
         return await self._receive(organization_id, chunks, claims, expires_at, self.limits.quota_bytes)
 
@@ -83,10 +84,12 @@ class Assets:
         until there is room again."""
         return await self._receive(organization_id, _whole(data), claims, self._after(self.limits.retention_s), None)
 
-    async def check_room(self, organization_id: OrganizationId) -> None:
-        """Raises QuotaExceeded when not a byte more is accepted."""
+    async def check_room(self, organization_id: OrganizationId, size_bytes: int = 1) -> None:
+        """Raises QuotaExceeded when so many bytes more are not accepted."""
         quota_bytes = self.limits.quota_bytes
-        await self._records.look(lambda connection: table.check_room(connection, organization_id, 1, quota_bytes))
+        await self._records.look(
+            lambda connection: table.check_room(connection, organization_id, size_bytes, quota_bytes)
+        )
 
     async def _receive(
         self,

@@ -260,6 +260,17 @@ async def test_a_quota_is_an_organization_s_own(small: Edge) -> None:
     assert (await uploaded(small, b"x"))["size_bytes"] == 1
 
 
+async def test_a_file_over_the_quota_is_refused_before_it_is_sent(small: Edge) -> None:
+    await uploaded(small, bytes(LIMIT))
+    await uploaded(small, bytes(LIMIT // 2))
+    url = httpx.URL(small.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"POST /v1/assets HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LIMIT}\r\n\r\n".encode())
+    async with asyncio.timeout(BOUND_S):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 429")
+    writer.close()
+
+
 # ---- who may see it ----
 
 
