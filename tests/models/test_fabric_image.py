@@ -1,4 +1,4 @@
-"""The image model: its world, its closed-form encoder, its tokenizer; and, where it has been trained, what it draws."""
+"""The image model: its world, its closed-form encoder, its tokenizer; and what the one that ships draws."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,6 @@ from scripts.models.image.world import (
 
 DIRECTORY = Path(__file__).parents[2] / "models" / "fabric-image"
 MAX_BYTES = 16_000_000
-trained = pytest.mark.skipif(
-    not (DIRECTORY / "model_index.json").exists(), reason="not trained yet: see scripts/models/image/README.md"
-)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -90,20 +87,21 @@ def test_the_decoder_starts_with_the_colours_apart_and_learns_from_there() -> No
     assert losses[-1] < losses[0]
 
 
-@trained
 def test_the_directory_is_small_enough_to_ship() -> None:
     assert sum(file.stat().st_size for file in DIRECTORY.rglob("*") if file.is_file()) <= MAX_BYTES
 
 
-@trained
-def test_every_colour_and_shape_is_drawn_where_it_was_asked_for() -> None:
+def test_every_colour_and_shape_is_drawn_as_it_was_asked_for() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(DIRECTORY, torch_dtype=torch.float32)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(DIRECTORY)
     pipeline.set_progress_bar_config(disable=True)
     asked = exam(3)
     assert {(scene.colour, scene.shape) for scene, _ in asked} == {(c, s) for c in COLOURS for s in SHAPES}
     pictures = draw(pipeline, [plain_prompt(scene) for scene, _ in asked], [seed for _, seed in asked], 10, 3.0)
-    right = sum(shown(drawn) == scene for (scene, _), drawn in zip(asked, pictures, strict=True))
     torch.set_num_threads(threads)
-    assert right >= 0.98 * len(asked)
+    drawn = [(scene, shown(picture)) for (scene, _), picture in zip(asked, pictures, strict=True)]
+    assert all(found and (found.colour, found.place) == (scene.colour, scene.place) for scene, found in drawn)
+    # The shapes of small ones, of seven pixels from the middle, are told apart less well: the card says so.
+    assert all(scene == found for scene, found in drawn if scene.size != "small")
+    assert sum(scene == found for scene, found in drawn) >= 0.9 * len(drawn)

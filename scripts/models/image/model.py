@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -12,6 +13,7 @@ from scripts.models.image.world import SIDE
 _TEXT_WIDTH = 64
 _LATENT_SIDE = SIDE // 8
 _LATENT_CHANNELS = KEPT[-1]
+_EDGE_LIGHT = 5.0  # several times what the other channels make of noise
 
 
 def build_vae() -> AutoencoderKL:
@@ -46,7 +48,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=_LATENT_SIDE,
         in_channels=_LATENT_CHANNELS,
         out_channels=_LATENT_CHANNELS,
@@ -57,7 +59,24 @@ def build_unet() -> UNet2DConditionModel:
         cross_attention_dim=_TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=4,
+        # Every block hears the whole text and scales its channels by it, not the attention alone.
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        resnet_time_scale_shift="scale_shift",
     )
+    _light_the_edges(unet)
+    return unet
+
+
+@torch.no_grad()
+def _light_the_edges(unet: UNet2DConditionModel) -> None:
+    """Half of the first channels start as constants, whatever the noise: next to them the zeros that convolutions are
+    padded with tell where the edges are. Without it the places that prompts name were still those of chance after 2,400
+    steps; with it they are learned in the first 150, for most seeds and not for all.
+    """
+    conv = unet.conv_in
+    conv.weight[::2] = 0.0
+    conv.bias[::2] = _EDGE_LIGHT * torch.randn_like(conv.bias[::2])
 
 
 def build_scheduler() -> DDIMScheduler:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -22,6 +23,7 @@ PEAK_RATE = 2e-3
 KEPT_AVERAGE = 0.996  # the mean of the last 250 steps or so draws better than any one of them
 UNTOLD = 0.1  # share of pictures without a prompt: what guidance pushes away from
 SAVE_EVERY = 200  # steps
+PLACES_FIRST = 400  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,24 @@ class World:
     codes: Tensor
 
 
-def loss_of(parts: Parts, world: World, random: Random) -> Tensor:
+def loss_of(parts: Parts, world: World, random: Random, step: int) -> Tensor:
     """Mean square error of the velocity, at a random time of each picture."""
     picked = torch.randint(len(world.scenes), (BATCH,))
-    codes, times = world.codes[picked], torch.randint(parts.scheduler.config.num_train_timesteps, (BATCH,))
+    codes, times = world.codes[picked], some_times(parts.scheduler.config.num_train_timesteps, step)
     noise = torch.randn_like(codes)
     prompts = [told(world.scenes[place], random) for place in picked.tolist()]
     found = parts.unet(parts.scheduler.add_noise(codes, noise, times), times, read(parts, prompts)).sample
     return (found - parts.scheduler.get_velocity(codes, noise, times)).square().mean()
+
+
+def some_times(times: int, step: int) -> Tensor:
+    """At first the noisiest tenth alone: where a shape goes is decided there and nowhere else, and once the rest is learned
+    without the words for places they are never listened to again (after 2,400 steps places were still those of chance).
+    Then half of them anywhere, half among the noisiest quarter."""
+    if step < PLACES_FIRST:
+        return torch.randint(times * 9 // 10, times, (BATCH,))
+    anywhere, noisiest = torch.randint(times, (BATCH // 2,)), torch.randint(times * 3 // 4, times, (BATCH // 2,))
+    return torch.cat([anywhere, noisiest])
 
 
 def told(scene: Scene, random: Random) -> str:
@@ -75,9 +87,9 @@ def main(
     averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(KEPT_AVERAGE))
 
     def watched():  # noqa: ANN202  # a generator around fit
-        for step, loss in enumerate(
-            fit(trained.parameters(), lambda: loss_of(parts, world, random), steps, PEAK_RATE), 1
-        ):
+        at = count()
+        losses = fit(trained.parameters(), lambda: loss_of(parts, world, random, next(at)), steps, PEAK_RATE)
+        for step, loss in enumerate(losses, 1):
             averaged.update_parameters(trained)
             if step % SAVE_EVERY == 0 or step == steps:
                 save(parts, averaged, out)
