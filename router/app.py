@@ -63,7 +63,7 @@ from router.retries import RetryPolicy
 from router.runner import Runner, RunnerSettings
 from router.secrets import Secrets
 from router.service import RouterService
-from router.settings import RouterSettings, bind
+from router.settings import RouterSettings, bind, bind_grpc
 from router.store.sql import SqlStore
 from router.targets import Allowed
 from router.vault import vault_of
@@ -303,5 +303,6 @@ def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s router: %(message)s")
     if exit_with_parent:
         die_with_parent()
+    bind_grpc(settings).close()
     with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, listener))

@@ -20,7 +20,7 @@ from node.cli import serve
 from node.memory.devices import device_names
 from protos.errors import Conflict, InputInvalid, InvalidRequest
 from router import key_commands
-from router.settings import RouterSettings, bind
+from router.settings import RouterSettings, bind, bind_grpc
 from router.supervisor import ChildSpec, Supervisor
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a key: see `keys`.")]
@@ -122,19 +122,15 @@ def _check_ports(settings: RouterSettings, node_ports: Sequence[int]) -> None:
     """Refuses here, at once and with our own options' names, what a child would refuse seconds later with its own."""
     if max(node_ports) > _LAST_PORT:
         raise InputInvalid.at("--node-port", f"gives the nodes ports up to {max(node_ports)}: the last is {_LAST_PORT}")
-    with bind(settings), _held(settings.grpc_host, settings.grpc_port, "for gRPC", "--grpc-port or FABRIC_GRPC_PORT"):
+    with bind(settings), bind_grpc(settings):
         for port in node_ports:
-            _held("127.0.0.1", port, "for a node", "--node-port").close()
-
-
-def _held(host: str, port: int, purpose: str, option: str) -> socket.socket:
-    """A port that is free, until the socket is closed."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise Conflict(
-            f"port {port} on {host}, {purpose}, is taken: stop what listens there, or choose another with {option}"
-        ) from error
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+            except OSError as error:
+                raise Conflict(
+                    f"port {port} on 127.0.0.1, for a node, is taken: stop what listens there, or choose another "
+                    "with --node-port"
+                ) from error
 
 
 _LAST_PORT: Final = 65535

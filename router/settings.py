@@ -110,27 +110,35 @@ class RouterSettings:
 def bind(settings: RouterSettings) -> socket.socket:
     """The listening socket, taken before anything else starts. Raises Conflict when the port is taken, InputInvalid
     when the host is not an address of this machine."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return _bound(settings.host, settings.port, "PORT", "HOST")
+
+
+def bind_grpc(settings: RouterSettings) -> socket.socket:
+    """The same for the gRPC door, whose server cannot take a socket over: it tells in time, and is closed before."""
+    return _bound(settings.grpc_host, settings.grpc_port, "GRPC_PORT", "GRPC_HOST")
+
+
+def _bound(host: str, port: int, port_setting: str, host_setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
         listener.listen(socket.SOMAXCONN)
     except OSError as error:
         listener.close()
-        raise _bind_error(settings, error) from error
+        where = f"port {port} on {host}"
+        change = f"with --{port_setting.lower().replace('_', '-')} or {PREFIX}{port_setting}"
+        raise _bind_error(error, where, change, PREFIX + host_setting, host) from error
     return listener
 
 
-def _bind_error(settings: RouterSettings, error: OSError) -> Conflict | InputInvalid:
-    where = f"port {settings.port} on {settings.host}"
+def _bind_error(error: OSError, where: str, change: str, host_variable: str, host: str) -> Conflict | InputInvalid:
     if error.errno == errno.EADDRINUSE:
-        return Conflict(f"{where} is taken: stop what listens there, or choose another with --port or FABRIC_PORT")
+        return Conflict(f"{where} is taken: stop what listens there, or choose another {change}")
     if error.errno == errno.EACCES:
-        return Conflict(
-            f"{where} needs more rights than this user has: choose one above 1023 with --port or FABRIC_PORT"
-        )
-    return InputInvalid.at("FABRIC_HOST", f"cannot listen on {settings.host!r} ({error}): use 127.0.0.1")
+        return Conflict(f"{where} needs more rights than this user has: choose one above 1023 {change}")
+    return InputInvalid.at(host_variable, f"cannot listen on {host!r} ({error}): use 127.0.0.1")
 
 
 def reachable_hosts(settings: RouterSettings) -> Sequence[tuple[str, str]]:

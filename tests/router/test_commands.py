@@ -61,7 +61,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_taken_grpc_port_says_by_which_option_to_change_it(tmp_path: Path, taken: int) -> None:
     message = refusal(tmp_path, "--devices", "cpu", "--grpc-port", str(taken), "--node-port", str(free_port()))
     assert message == (
-        f"port {taken} on 127.0.0.1, for gRPC, is taken: stop what listens there, or choose another "
+        f"port {taken} on 127.0.0.1 is taken: stop what listens there, or choose another "
         "with --grpc-port or FABRIC_GRPC_PORT"
     )
 
