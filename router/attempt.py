@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from protos.errors import DeadlineExceeded, Internal
+from protos.errors import DeadlineExceeded, FabricError, Internal
 from protos.types import (
     Finished,
     Preview,
@@ -31,6 +31,7 @@ from router.jobs import EventKind, Job, JobState, Json, past_deadline
 from router.routing import Candidate, Route, RoutingRequest, Skipped, order
 from router.serving import serve
 from router.spending import Spent, micro_of
+from router.spill import in_time_first
 from router.store.base import Ending, Lease, Store
 from router.store.usage import may_have_run
 from router.tasks import task_of
@@ -90,8 +91,8 @@ class Attempt:
         self._task = asyncio.current_task()
         try:
             allowed_until, seated_by = self._limits(asyncio.get_running_loop().time())
-            async with asyncio.timeout_at(min(allowed_until, seated_by)) as timer:
-                self._seated = lambda: timer.reschedule(allowed_until)
+            async with asyncio.timeout_at(_finite(min(allowed_until, seated_by))) as timer:
+                self._seated = lambda: timer.reschedule(_finite(allowed_until))
                 return await self._at_best_place()
         except TimeoutError as exc:
             if not timer.expired():
@@ -126,13 +127,31 @@ class Attempt:
             asked = replace(asked, content=task.request, paid_before=await self._paid_before())
             route = order(asked, providers.snapshots())
         self._skipped = route.skipped
+        candidates = await self._in_time_first(task, route.candidates)
         self._account = self._around.accounts.open(task, key_id=self.job.request.key_id, job_id=self.job.id)
-        async with aclosing(serve(providers, route.candidates, task, self._account, self._take_place)) as events:
+        async with aclosing(serve(providers, candidates, task, self._account, self._take_place)) as events:
             async for served in events:
                 ending = await self._take(served.by, served.event)
                 if ending is not None:
                     return ending
         raise Internal(f"the provider of job {self.job.id} ended without a result: this is a bug")
+
+    async def _in_time_first(self, task: Task, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """A job with a deadline goes where it should be met, if somebody can be paid for that."""
+        if self.job.deadline_at is None or not any(candidate.is_paid for candidate in candidates):
+            return candidates
+        etas_s = await asyncio.gather(*(self._eta_s(task, candidate) for candidate in candidates))
+        return in_time_first(candidates, etas_s, self.job.deadline_at - self._around.clock())
+
+    async def _eta_s(self, task: Task, candidate: Candidate) -> float | None:
+        """None: the place does not say."""
+        try:
+            found = await self._around.providers.get(candidate.provider_id).estimate(
+                replace(task, model=candidate.model)
+            )
+        except FabricError:
+            return None
+        return found.total_s
 
     async def _paid_before(self) -> Sequence[str]:
         """Where an earlier attempt may have been paid, also one that a restart of the router has ended."""
@@ -171,6 +190,10 @@ class Attempt:
             self._progress_at = now
             payload = {"progress": progress.fraction, "step": progress.step, "steps": progress.steps}
             await self._around.store.append(self.lease, EventKind.PROGRESS, payload)
+
+
+def _finite(moment: float) -> float | None:
+    return None if math.isinf(moment) else moment
 
 
 def routing_request(job: Job) -> RoutingRequest:

@@ -25,7 +25,7 @@ class RoutingRequest:
     tier: Tier | None = None  # None: any
     privacy: str = "any"  # any; local_only never leaves the box
     needs_streaming: bool = False
-    deadline_at: float | None = None  # wished end of a durable job, UTC seconds; decides nothing yet
+    deadline_at: float | None = None  # wished end of a durable job, UTC seconds; see spill.py
     content: TaskRequest | None = field(default=None, repr=False)  # what is asked; None: not known, prices are typical
     max_cost_micro: int | None = None  # of one call at most, in microdollars
     paid_before: Sequence[str] = ()  # places whose paid call may have done it already: then nobody is paid again

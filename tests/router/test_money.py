@@ -138,3 +138,27 @@ async def test_a_job_is_sent_only_where_its_bound_is_within_its_max_cost(
     if state is JobState.FAILED:
         assert found.error is not None
         assert "may cost $0.0001, the request's max_cost_usd is $0.00009" in found.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "served_by"),
+    [
+        ({"deadline_s": 60.0}, "vendor"),
+        ({"deadline_s": 900.0}, "local"),
+        ({}, "local"),
+        ({"deadline_s": 60.0, "privacy": "local_only"}, "local"),
+        ({"deadline_s": 60.0, "max_cost_usd": 0.00001}, "local"),
+    ],
+    ids=["late here", "in time here", "no hurry", "not allowed out", "too dear"],
+)
+async def test_a_job_is_paid_for_when_its_deadline_is_missed_here_and_all_else_allows_it(
+    tmp_path: Path, changes: dict[str, object], served_by: str
+) -> None:
+    local = Scripted(provider_id="local")
+    local.eta_s = 120.0
+    async with running(tmp_path, local, paid([STARTED, used(1)])) as rig:
+        job = a_job(model=MODEL, params={"max_tokens": 100}, **changes)
+        job = replace(job, created_at=rig.clock())
+        await rig.store.create(job, 10)
+        [found] = await rig.ended(job)
+    assert (found.state, found.provider_id) == (JobState.COMPLETED, served_by)

@@ -79,6 +79,7 @@ class Scripted:
         self.offers: Sequence[Offer] = (
             Offer(model=MODEL, modality=Modality.TEXT, is_default=True, max_batch=max_batch),
         )
+        self.eta_s = 0.0  # that it says of any task
         self.plans = list(plans) or [[Queued(0), STARTED, said("done")]]
         self.calls: dict[TaskId, int] = defaultdict(int)
         self.order: list[TaskId] = []
@@ -131,7 +132,7 @@ class Scripted:
             queue_s=zero,
             load_s=zero,
             run_s=zero,
-            total_s=zero,
+            total_s=self.eta_s,
             fits_memory=True,
         )
 
