@@ -38,9 +38,10 @@ _BODY: Final[dict[str, Any]] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_ANY_TYPE: Final = {"*/*": {"schema": {"type": "string", "format": "binary"}}}  # the file's own
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "the file", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
-    206: {"description": "the part of it that Range asks for"},
+    200: {"description": "the file", "content": _ANY_TYPE},
+    206: {"description": "the part of it that Range asks for", "content": _ANY_TYPE},
     304: {"description": "If-None-Match names what is here"},
     416: {"description": "the range lies outside of the file"},
 }
