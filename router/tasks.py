@@ -59,6 +59,8 @@ def task_of(job: Job, file: Blob | None = None) -> Task:
         organization_id=request.organization_id,
         priority=request.priority,
         timeout_s=request.timeout_s,
+        tier=request.tier,
+        privacy="local_only" if request.privacy == "local_only" else "any",  # another router that gets it keeps to it
     )
 
 

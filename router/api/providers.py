@@ -45,6 +45,7 @@ class DirectBody(BaseModel):
             model=ModelId(self.model) if self.model else None,
             organization_id=organization_id,
             timeout_s=parts.settings.execute_timeout_s,
+            tier=self.tier,
         )
 
     def routing(self) -> RoutingRequest:

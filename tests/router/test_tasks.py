@@ -22,6 +22,7 @@ from protos.types import (
     Segment,
     TextRequest,
     TextResult,
+    Tier,
     Usage,
     Word,
 )
@@ -178,6 +179,12 @@ def test_a_task_carries_what_the_job_says() -> None:
     task = task_of(job)
     assert (task.id, task.model, task.priority, task.timeout_s) == (job.id, "parrot", 90, 2.5)
     assert task.organization_id == job.request.organization_id
+
+
+def test_another_router_is_told_the_tier_and_the_privacy_of_a_job() -> None:
+    task = task_of(a_job(tier=Tier.BASIC, privacy="local_only"))
+    assert (task.tier, task.privacy, task.is_forwarded) == (Tier.BASIC, "local_only", False)
+    assert task_of(a_job()).privacy == "any"
 
 
 def test_results_become_the_output_of_the_wire() -> None:
