@@ -4,7 +4,8 @@
 
 A real `fabric-node up` with the models that ship. Clients send one job after the other, so that the load is steady; each
 asks for an estimate just before it sends. `told` is what the node said when it took the job in, against what the
-attempt took; `asked` is the estimate, against what the client waited. Prints a table, then one line of JSON.
+attempt took; `asked` is the estimate, against what the client waited. The questions have answers of about one length:
+how long an answer gets nobody knows before. Prints a table, then one line of JSON.
 """
 
 import argparse
@@ -27,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import httpx
 
-from tests.support.box import free_port, running
+from tests.support.box import running
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUESTIONS = ("What colour is the sky?", "What is 3 plus 4?", "What is 9 plus 8?", "What sound does a cat make?")
+QUESTIONS = ("What colour is the sky?", "What colour is grass?", "What colour is snow?", "What colour is a banana?")
 TOPICS = ("the sky", "a cat", "3 plus 4", "the sea", "music", "bread", "a train", "winter")
 
 
@@ -94,7 +95,7 @@ async def one(http: httpx.AsyncClient, body: Body) -> Measured:
 
 async def measured(options: argparse.Namespace, folder: Path) -> Results:
     results = Results()
-    async with running(folder, options.models, FABRIC_GRPC_PORT=str(free_port())) as box:
+    async with running(folder, options.models) as box:
         limits = httpx.Limits(max_connections=4 * (options.chats + options.embedders))
         async with httpx.AsyncClient(base_url=box.url, timeout=120, limits=limits) as http:
             since = time.monotonic() + options.warmup
