@@ -68,10 +68,6 @@ class RateLimits:
         self._buckets[key_id] = taken.bucket
         return taken
 
-    def forget(self, key_id: str) -> None:
-        """The key is gone."""
-        self._buckets.pop(key_id, None)
-
 
 def refused(rate: Rate, retry_after_s: float) -> RateLimited:
     return RateLimited(

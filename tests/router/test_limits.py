@@ -64,8 +64,6 @@ def test_keys_have_buckets_of_their_own() -> None:
     assert limits.take("a", Rate(1.0)).retry_after_s is None
     assert limits.take("a", Rate(1.0)).retry_after_s == 1.0
     assert limits.take("b", Rate(1.0)).retry_after_s is None
-    limits.forget("a")
-    assert limits.take("a", Rate(1.0)).retry_after_s is None
 
 
 def test_the_refusal_says_the_rate_and_the_wait() -> None:
