@@ -15,6 +15,10 @@ from edge import BOUND_S, fake_node
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from scripted import STARTED, Scripted, said
+from vendors.openai_app import OpenAIStandIn
+from vendors.places import KEY as VENDOR_KEY
+from vendors.places import key_of, only
+from vendors.serving import serving
 
 from node.daemon import Daemon
 from protos import codec
@@ -58,10 +62,14 @@ from protos.types import (
     TextRequest,
     TextResult,
     Tier,
+    Usage,
 )
 from providers.echo import Echo
 from providers.node import NodeProvider
+from providers.openai import openai_provider
+from providers.pricing import cost_micro
 from router.principals import Principal, Scope
+from router.store import usage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -380,6 +388,27 @@ async def test_a_local_only_task_never_reaches_a_remote_place(tmp_path: Path) ->
             await events_of(stub, text("private", privacy="local_only"))
         await events_of(stub, text("any"))
     assert remote.order == ["any"]
+
+
+async def test_a_premium_task_is_streamed_from_its_vendor_and_booked_to_the_microdollar(tmp_path: Path) -> None:
+    catalog = only("openai", ["gpt-4o-mini"])
+    vendor = OpenAIStandIn(key=VENDOR_KEY)
+    async with serving(vendor.app()) as url, asyncio.timeout(2 * BOUND_S):
+        provider = openai_provider(f"{url}/v1", catalog, key_of)
+        async with open_door(tmp_path, [provider, Echo()]) as door, client(door.target) as stub:
+            events = await events_of(stub, text("paid", tier=Tier.PREMIUM))
+            while not (booked := await door.store.look(_records)):  # noqa: ASYNC110  # it is written behind the answer
+                await asyncio.sleep(0.01)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "hello big world"
+    (model,) = catalog.of(ProviderId("openai"))
+    (record,) = booked
+    assert model.price is not None
+    assert (record.provider_id, record.model) == ("openai", "gpt-4o-mini")
+    assert record.cost_micro == cost_micro(Usage(input_tokens=3, output_tokens=3), model.price) > 0
+
+
+def _records(connection: Any) -> Any:  # Any: the store's own
+    return usage.listed(connection, DEFAULT_ORGANIZATION, before=None, limit=9)
 
 
 async def test_a_taken_port_is_one_clear_line(box: Box, tmp_path: Path) -> None:

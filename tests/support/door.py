@@ -24,6 +24,7 @@ class Door:
     target: str
     service: RouterService
     registry: ProviderRegistry
+    store: SqlStore
 
 
 class Bell:
@@ -59,7 +60,7 @@ async def open_door(
     service = RouterService(NodeId("router"), chosen, registry, accounts, "test")
     try:
         async with door(chosen, service, check_key) as target:
-            yield Door(target, service, registry)
+            yield Door(target, service, registry, store)
     finally:
         await registry.close()
         await accounts.close()
