@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -340,6 +340,40 @@ async def test_progress_is_stored_but_not_every_step_of_it(build: Build) -> None
         {"progress": 0.1, "step": 1, "steps": 10}
     ]
     assert job.progress == 1.0
+
+
+async def submit_until(rig: Rig, deadline_s: float) -> JobId:
+    job, _ = await rig.store.create(replace(a_job(deadline_s=deadline_s), created_at=rig.clock.now), 1000)
+    rig.runner.wake()
+    return job.id
+
+
+async def test_a_deadline_ends_a_job_that_has_no_seat_yet(build: Build) -> None:
+    rig = await build(Scripted([Queued(3), asyncio.Event()]))
+    job = await rig.ended(await submit_until(rig, 0.05))
+    assert job.error is not None
+    assert (job.state, job.attempts, job.error["code"]) == (JobState.FAILED, 0, "deadline_exceeded")
+    assert job.error["message"].startswith(f"job {job.id} still waited when its deadline_s was over")
+    assert rig.place.closed == [job.id]
+
+
+async def test_a_job_that_has_its_seat_may_end_after_its_deadline(build: Build) -> None:
+    hold = asyncio.Event()
+    rig = await build(Scripted([STARTED, hold, said("late")]), RunnerSettings(lease_s=5000.0))
+    job_id = await submit_until(rig, 500.0)
+    await rig.seen(job_id, EventKind.STARTED)
+    rig.pass_time(1000.0)
+    await rig.store.claim({}, 10.0)  # would fail it if it still waited
+    hold.set()
+    assert (await rig.ended(job_id)).state is JobState.COMPLETED
+
+
+async def test_a_started_event_tells_why_it_went_there(build: Build) -> None:
+    rig = await build(Scripted(), others=[Echo()])
+    job = await rig.run()
+    (started,) = [e for e in await rig.store.turning_points(job.id) if e.kind is EventKind.STARTED]
+    assert started.payload["reason"].startswith(f"serves {MODEL}")
+    assert [each["provider_id"] for each in started.payload["skipped"]] == ["echo"]
 
 
 async def test_cancel_ends_a_running_job_and_its_task(build: Build) -> None:
