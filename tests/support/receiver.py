@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 @dataclass(frozen=True)
