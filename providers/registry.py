@@ -11,16 +11,13 @@ from protos.types import ProviderId
 from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
 from providers.catalog import load_catalog
-from providers.comfyui import comfyui_provider
 from providers.compatible import compatible_provider
 from providers.echo import Echo
 from providers.fabric import fabric
 from providers.keys import KeyOf, settings_keys
 from providers.node import NodeProvider
-from providers.ollama import ollama_provider
 from providers.openai import openai_provider
 from providers.settings import ProviderSettings
-from providers.whisper import whisper_provider
 from providers.wrappers import guarded
 
 
@@ -37,11 +34,18 @@ def configured(
 
 
 def _vendors(settings: ProviderSettings, on_change: Callable[[], None], key_of: KeyOf) -> Iterator[Provider]:
+    # Imported where they are wanted: their HTTP client takes a second, which a router without them does not spend.
     if settings.ollama_url:
+        from providers.ollama import ollama_provider  # noqa: PLC0415
+
         yield guarded(ollama_provider(settings.ollama_url, settings.ollama_pull, on_change), on_change, is_free=True)
     if settings.whisper_url:
+        from providers.whisper import whisper_provider  # noqa: PLC0415
+
         yield guarded(whisper_provider(settings.whisper_url, on_change), on_change, is_free=True)
     if settings.comfyui_url:
+        from providers.comfyui import comfyui_provider  # noqa: PLC0415
+
         drawing = comfyui_provider(settings.comfyui_url, settings.comfyui_workflow, on_change)
         yield guarded(drawing, on_change, is_free=True)
     yield from (fabric(router, on_change) for router in settings.routers)
