@@ -9,12 +9,9 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import os
 import secrets
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
@@ -26,12 +23,12 @@ from protos.errors import (
     Forbidden,
     InputInvalid,
     Internal,
-    InvalidRequest,
     NotFound,
     QuotaExceeded,
     Unauthorized,
 )
 from protos.types import OrganizationId
+from router.key_file import secret_of
 from router.principals import DEFAULT_GRANTS, DEVELOPER, GRANTS, Principal, Scope, administrator, scopes_of
 from router.settings import RouterSettings, reachable_hosts
 from router.store import keys as rows
@@ -42,7 +39,6 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-SECRET_FILE: Final = "api-keys.secret"  # noqa: S105  # in the data directory, for this user's eyes only
 KEYS_LIMIT: Final = 1000  # of one organization; each is held in memory
 _PREFIX: Final = "fab_"
 _SECRET_BYTES: Final = 24
@@ -89,7 +85,7 @@ class Keyring:
     async def open(self, store: Records) -> None:
         """Reads the stored keys. Raises Conflict for a secret file that others can read, InputInvalid when other
         machines can reach this router and there is no key to keep them out."""
-        self._secret = await asyncio.to_thread(_secret_of, self._settings.data_dir)
+        self._secret = await asyncio.to_thread(secret_of, self._settings.data_dir)
         self._store = store
         await self._reload()
         _check_reachable(self._settings, self.has_administrator)
@@ -308,25 +304,3 @@ def _check_reachable(settings: RouterSettings, has_administrator: bool) -> None:
                 for name, host in wrong
             ]
         )
-
-
-def _secret_of(data_dir: Path) -> bytes:
-    """What the hashes are keyed with; made at the first start. Raises InvalidRequest, Conflict."""
-    path = data_dir / SECRET_FILE
-    try:
-        if not path.exists():
-            _write_new(path)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise Conflict(f"{path} can be read by other users: chmod 600 {path}")
-        return path.read_bytes()
-    except OSError as exc:
-        raise InvalidRequest(f"{path} cannot be used ({exc.strerror}): name another folder with --data") from exc
-
-
-def _write_new(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-        file.flush()
-        os.fsync(descriptor)  # the hashes made with it are durable: it must be too

@@ -14,7 +14,7 @@ from edge import BOUND_S, Edge, answering
 
 from protos.errors import Conflict, InputInvalid
 from router.app import build_app
-from router.keyring import SECRET_FILE
+from router.key_file import SECRET_FILE
 from router.settings import RouterSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -147,11 +147,17 @@ async def test_every_route_documents_its_success_and_the_one_error_shape(edge: E
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             responses = operation["responses"]
-            assert responses["default"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
+            error = responses["default"]["content"]["application/json"]["schema"]
+            assert error
+            tags = set(operation["tags"])
+            if not {"openai", "fairstack"} & tags:  # dialects have an error shape of their own
+                assert error["$ref"].endswith("/Failure")
             assert "422" not in responses, f"{method} {path}: the framework's own error is not ours"
             good = [shown for status, shown in responses.items() if status.startswith("2")]
             assert good, f"{method} {path} documents no success"
             (kind, shown), *_ = good[0].get("content", {"none": {}}).items()
+            if "openai" in tags:  # its answers are described by its vendor
+                continue
             assert kind != "application/json" or shown["schema"], f"{method} {path} has no schema"
 
 
