@@ -125,8 +125,7 @@ async def test_an_idempotency_key_gives_the_job_again(edge: Edge) -> None:
     ("call", "body", "status", "code"),
     [
         (
-            "POST",
-            "/generations/text",
+            "POST /generations/text",
             {"model": "echo", "prompt": "x", "temprature": 1},
             400,
             "input_validation_failed",
