@@ -54,11 +54,12 @@ class AnthropicWire:
                 KEY_VARIABLE,
                 "needs the package `anthropic`, which is not installed: pip install 'fabric-node[vendors]'",
             )
-        self._client = asyncio.create_task(self._made(), name="client of anthropic")
+        # Its imports take seconds, which no start has to wait for: the first call does.
+        self._client = asyncio.create_task(asyncio.to_thread(self._made), name="client of anthropic")
 
-    async def _made(self) -> "AsyncAnthropic":
-        """Its import takes seconds, which no start has to wait for: the first call does."""
-        library: Any = await asyncio.to_thread(importlib.import_module, "anthropic")  # Any: a module
+    def _made(self) -> "AsyncAnthropic":
+        importlib.import_module("anthropic.resources.messages")  # else imported on the loop, by the first call
+        library: Any = importlib.import_module("anthropic")  # Any: a module
         client: AsyncAnthropic = library.AsyncAnthropic(
             api_key="given with each call",
             base_url=self._base_url,

