@@ -99,9 +99,10 @@ def route(
 def tour(
     url: Annotated[str, typer.Option(help="Of a running router.")] = "http://127.0.0.1:3001",
     key: Annotated[str, typer.Option(help="API key, where the router wants one.")] = "",
+    pictures: Annotated[Path, typer.Option(help="Folder for the picture that it draws.")] = Path(),
 ) -> None:
     """Ask a running router one question of each modality and show the answers."""
-    sys.exit(asyncio.run(_take_tour(url, key)))
+    sys.exit(asyncio.run(_take_tour(url, key, pictures)))
 
 
 # ---- up ----
@@ -178,7 +179,7 @@ async def _run_with_tour(supervisor: Supervisor, settings: RouterSettings, *, on
     """The supervisor, and beside it the tour. With `once` the end of the tour ends the supervisor."""
     running = asyncio.create_task(supervisor.run())
     url, key = f"http://127.0.0.1:{settings.port}", next(iter(settings.api_keys), "")
-    touring = asyncio.create_task(_take_tour(url, key))
+    touring = asyncio.create_task(_take_tour(url, key, settings.data_dir))
     await asyncio.wait([running, touring], return_when=asyncio.FIRST_COMPLETED)
     if not touring.done():
         touring.cancel()
@@ -191,7 +192,7 @@ async def _run_with_tour(supervisor: Supervisor, settings: RouterSettings, *, on
     return await running or toured
 
 
-async def _take_tour(url: str, key: str) -> int:
+async def _take_tour(url: str, key: str, folder: Path) -> int:
     from router.tour import show  # noqa: PLC0415 - httpx takes 0.2 s to import; the servers do without
 
-    return await show(url, key)
+    return await show(url, key, folder)

@@ -127,7 +127,8 @@ def engine(_shared_engine: Engine) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def shipped_models() -> Mapping[str, str]:
     """Folders of real small models by engine. An engine that is not named here gets a tiny random one."""
-    return {}
+    root = Path(__file__).parents[2] / "models"
+    return {"text": str(root / "fabric-chat"), "diffusion": str(root / "fabric-image")}
 
 
 @pytest.fixture(
