@@ -18,7 +18,8 @@ import httpcore
 import httpx
 
 from protos.errors import InputInvalid, PayloadTooLarge
-from router.targets import Allowed, checked_url, refused, shown
+from router.targets import Allowed, refused, shown
+from router.urls import checked_url
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
-
 from protos.errors import InputInvalid
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -19,7 +17,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SETTING: Final = "FABRIC_ALLOW_PRIVATE_TARGETS"
 URL_CHARS: Final = 2000
-_MAX_PORT: Final = 65535
 
 
 class TargetRefused(InputInvalid):
@@ -110,7 +107,7 @@ class Allowed:
             return cls(everything=_SWITCHES[words.pop()])
         networks = {word: _network(word) for word in words}
         hosts = frozenset(word for word, network in networks.items() if network is None)
-        if wrong := sorted(word for word in hosts if not _is_name(word)):
+        if wrong := sorted(word for word in hosts if not is_name(word)):
             raise ValueError(f"has {wrong[0]!r}: give true, a network such as 10.0.0.0/8, an address or a host name")
         return cls(networks=tuple(network for network in networks.values() if network), hosts=hosts)
 
@@ -147,26 +144,6 @@ _NAME: Final = re.compile(
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
-def checked_url(url: str, field: str, allowed: Allowed) -> httpx.URL:
-    """The URL, when it may be called as far as its text tells: a name's addresses are judged when it is called. Raises
-    TargetRefused at `field`."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as exc:
-        raise TargetRefused.at(field, f"{shown(url)} is not a URL: {exc}") from exc
-    if (wrong := _wrong(url, parsed)) is not None:
-        raise TargetRefused.at(field, f"{shown(url)} {wrong}")
-    host = ascii_host(parsed)
-    if _is_address(host) and (reason := allowed.refusal(host, host)) is not None:
-        raise refused(field, url, host, reason)
-    return parsed
-
-
-def ascii_host(url: httpx.URL) -> str:
-    """As it is looked up: a name with other letters in its IDNA form."""
-    return url.raw_host.decode("ascii")
-
-
 def refused(field: str, url: str, address: str, reason: str) -> TargetRefused:
     return TargetRefused.at(
         field,
@@ -175,29 +152,14 @@ def refused(field: str, url: str, address: str, reason: str) -> TargetRefused:
     )
 
 
-def _wrong(url: str, parsed: httpx.URL) -> str | None:
-    if len(url) > URL_CHARS:
-        return f"has {len(url)} characters: at most {URL_CHARS}"
-    if parsed.scheme not in ("http", "https"):
-        return "is neither http nor https: use one of them"
-    if parsed.userinfo:
-        return "holds credentials: leave them out, a URL is logged and shown"
-    host = ascii_host(parsed)
-    if not (_is_address(host) or _is_name(host)):
-        return f"has the host {host[:80]!r}: use a name, or an address in its usual spelling"
-    if parsed.port is not None and not 0 < parsed.port <= _MAX_PORT:
-        return f"has the port {parsed.port}: use 1 to {_MAX_PORT}, or leave it out"
-    return None
-
-
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         return getattr(ipaddress.ip_address(host), "scope_id", None) is None
     except ValueError:
         return False
 
 
-def _is_name(host: str) -> bool:
+def is_name(host: str) -> bool:
     """A DNS name. One that ends in a number is an address to some resolvers: 2130706433, 0177.0.0.1, 0x7f.1 are
     127.0.0.1. Source: the WHATWG URL standard, "ends in a number"."""
     last = host.removesuffix(".").rpartition(".")[2]

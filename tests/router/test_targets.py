@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.targets import Allowed, TargetRefused, checked_url, judge, shown
+from router.targets import Allowed, TargetRefused, judge, shown
+from router.urls import checked_url
 
 NOTHING = Allowed()
 
