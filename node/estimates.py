@@ -44,7 +44,7 @@ def outlook(
     waiting_s = [full.held(run.expected_s or full.usual_s) for run in ahead]
     its = paces.of(Crowd(min(len(runs) + 1, seats), others))
     run_s = its.held(expected_s or its.usual_s) + (paces.after_s or 0.0)
-    return Outlook(seat_free_s(seats, left_s, waiting_s), run_s)
+    return Outlook(seat_free_s(seats, left_s, waiting_s) + (paces.before_s or 0.0), run_s)
 
 
 def estimate_of(entry: Entry, usage: Usage, ahead: Outlook, decision: Decision) -> Estimate:

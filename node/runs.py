@@ -25,6 +25,8 @@ class Run:
         self.done: asyncio.Future[Ended] | None = None  # what the device loop says at the end
         self.audience = Audience(task.id)
         self.is_seated = False
+        self.entered_s = 0.0  # its age when it took its place in the room
+        self.found_seat = False  # there was a free one then
         self.held_s = 0.0  # how long it had its seat, once it has left it
         self.crowd = Crowd(1)  # who shared the device when it got its seat
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
@@ -59,7 +61,7 @@ class Run:
     def queue(self, position: int, eta_s: float | None = None) -> None:
         """Tells the callers, once. eta_s: how long it should take from now on; None: nobody can say yet."""
         if not self._is_queued:
-            self._is_queued = True
+            self._is_queued, self.entered_s = True, self.age_s
             self.audience.tell(Queued(position, eta_s))
 
     def loaded(self) -> None:

@@ -218,6 +218,9 @@ class NodeService:
                 self._permits[run.entry.spec.id].release()
                 run.start(Started(self._node_id, run.entry.spec.id))
                 run.crowd = self._crowd(run)
+                if run.found_seat:
+                    model = run.entry.spec.id
+                    self._paces[model] = self._paces[model].seated(run.timings.queued_s - run.entered_s)
             case Output(_, event):
                 run.output(event)
             case Ended():
@@ -251,6 +254,7 @@ class NodeService:
     def _eta_s(self, run: Run) -> float:
         """How long a run that takes its place in the room should take from now on."""
         mates = [mate for mate in self._runs_of(run.entry) if mate is not run]
+        run.found_seat = len(mates) < (run.entry.engine.seats if run.entry.engine else run.entry.spec.seats)
         return self._outlook(run.entry, mates, run.task.priority, run.expected_s).eta_s
 
     # ---- models ----

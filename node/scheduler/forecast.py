@@ -80,6 +80,9 @@ class Paces:
     """Of one model, by the kind of crowd that was there."""
 
     by_kind: Mapping[Crowd, Pace] = field(default_factory=dict)
+    before_s: float | None = (
+        None  # until a free seat is taken: the step that runs has to end first; None: none was seen
+    )
     after_s: float | None = None  # from the end of a seat until the result is made and sent; None: none was seen
 
     def plus(self, crowd: Crowd, expected_s: float, held_s: float) -> "Paces":
@@ -89,8 +92,11 @@ class Paces:
 
     def sent(self, after_s: float) -> "Paces":
         """One more result was sent."""
-        past_s = after_s if self.after_s is None else self.after_s
-        return replace(self, after_s=_KEPT * past_s + (1 - _KEPT) * after_s)
+        return replace(self, after_s=_mixed(self.after_s, after_s))
+
+    def seated(self, before_s: float) -> "Paces":
+        """One more task has taken a seat that was free when it came."""
+        return replace(self, before_s=_mixed(self.before_s, before_s))
 
     def of(self, crowd: Crowd) -> Pace:
         """The pace in such a crowd; else that of the likest one, by its share of the device: models have equal ones."""
@@ -101,6 +107,10 @@ class Paces:
         if known is None:
             return _slower(Pace(1.0, 1.0, 1.0), wanted.others + 1)
         return _slower(self.by_kind[known], (wanted.others + 1) / (known.others + 1))
+
+
+def _mixed(past_s: float | None, now_s: float) -> float:
+    return now_s if past_s is None else _KEPT * past_s + (1 - _KEPT) * now_s
 
 
 def _unlikeness(kind: Crowd, wanted: Crowd) -> tuple[int, int]:

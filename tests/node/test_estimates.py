@@ -73,6 +73,10 @@ def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
     assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 9.0
 
 
+def test_a_free_seat_is_taken_when_the_step_that_runs_has_ended() -> None:
+    assert ahead([], paces=Paces().seated(0.25)) == Outlook(0.25, 2.0)
+
+
 def test_a_result_is_made_and_sent_after_the_seat() -> None:
     assert ahead([], paces=Paces().sent(0.5)) == Outlook(0.0, 2.5)
 
