@@ -11,6 +11,7 @@ from protos.errors import InputInvalid, Internal
 from protos.types import AudioRequest, AudioResult, Blob, Finished, SegmentDelta, TaskEvent
 from router.api.openai.calls import Caller, WithCaller
 from router.api.openai.dialect import ERRORS, DialectRoute, chunk, told
+from router.api.openai.shapes import Transcription
 from router.api.sse import EventStream
 from router.subtitles import srt, vtt
 
@@ -25,7 +26,7 @@ _Temperature = Annotated[float, Form(ge=0, le=1)]
 _WORDS: Final = "word"
 
 
-@routes.post("/transcriptions", response_model=None)
+@routes.post("/transcriptions", response_model=Transcription)
 async def transcribe(
     *,
     caller: WithCaller,
@@ -59,7 +60,7 @@ async def transcribe(
     return _answer(await _heard(caller, request, model), "transcribe", response_format, wants_words=wants_words)
 
 
-@routes.post("/translations", response_model=None)
+@routes.post("/translations", response_model=Transcription)
 async def translate(
     *,
     caller: WithCaller,

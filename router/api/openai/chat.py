@@ -13,6 +13,7 @@ from router.api.openai.calls import WithCaller, identifier, now
 from router.api.openai.choices import Json, answered, streamed, text_of
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
 from router.api.openai.sampling import TextBody
+from router.api.openai.shapes import ChatCompletion
 
 routes = APIRouter(prefix="/v1/chat", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
 
@@ -37,7 +38,7 @@ class ChatBody(TextBody):
         return self.max_completion_tokens or self.max_tokens
 
 
-@routes.post("/completions", dependencies=[JSON_BODY], response_model=None)
+@routes.post("/completions", dependencies=[JSON_BODY], response_model=ChatCompletion)
 async def complete_chat(body: ChatBody, caller: WithCaller) -> Response:
     """Answers a chat; with `stream`, as it is made."""
     body.check_rest()

@@ -8,6 +8,7 @@ from router.api.openai.calls import WithCaller, identifier, now
 from router.api.openai.choices import Json, answered, streamed, text_of
 from router.api.openai.dialect import ERRORS, DialectRoute
 from router.api.openai.sampling import MAX_CHOICES, TextBody
+from router.api.openai.shapes import Completion
 
 routes = APIRouter(prefix="/v1", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
 
@@ -16,7 +17,7 @@ class CompletionBody(TextBody):
     prompt: str | list[str] = Field(min_length=1, description="a text, or a few")
 
 
-@routes.post("/completions", dependencies=[JSON_BODY], response_model=None)
+@routes.post("/completions", dependencies=[JSON_BODY], response_model=Completion)
 async def complete(body: CompletionBody, caller: WithCaller) -> Response:
     """Continues a prompt; with `stream`, as it is made."""
     body.check_rest()

@@ -14,6 +14,7 @@ from protos.types import EmbeddingRequest, EmbeddingResult
 from router.api.context import JSON_BODY
 from router.api.openai.calls import WithCaller
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
+from router.api.openai.shapes import EmbeddingList
 from router.inputs import MAX_TEXTS
 
 routes = APIRouter(prefix="/v1", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
@@ -39,7 +40,7 @@ class EmbeddingBody(Body):
         return texts
 
 
-@routes.post("/embeddings", dependencies=[JSON_BODY], response_model=None)
+@routes.post("/embeddings", dependencies=[JSON_BODY], response_model=EmbeddingList)
 async def embed(body: EmbeddingBody, caller: WithCaller) -> Response:
     """One vector for each text, of length 1."""
     body.check_rest()

@@ -15,6 +15,7 @@ from protos.types import ImageRequest, ImageResult
 from router.api.context import JSON_BODY
 from router.api.openai.calls import Caller, WithCaller, now
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
+from router.api.openai.shapes import ImageList
 
 routes = APIRouter(prefix="/v1/images", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
 
@@ -68,7 +69,7 @@ def _sides(size: str | None) -> tuple[int | None, int | None]:
     return int(found[1]), int(found[2])
 
 
-@routes.post("/generations", dependencies=[JSON_BODY], response_model=None)
+@routes.post("/generations", dependencies=[JSON_BODY], response_model=ImageList)
 async def generate(body: ImageBody, caller: WithCaller) -> Response:
     """Draws pictures: kept as assets behind signed URLs, or, with b64_json, in the answer alone."""
     body.check_rest()

@@ -8,16 +8,17 @@ from fastapi.responses import JSONResponse
 from protos.errors import ModelNotFound
 from router.api.context import Parts, WithParts
 from router.api.openai.dialect import ERRORS, DialectRoute
+from router.api.openai.shapes import ModelList, ModelShape
 
 routes = APIRouter(prefix="/v1/models", tags=["openai"], route_class=DialectRoute, responses=ERRORS)
 
 
-@routes.get("", response_model=None)
+@routes.get("", response_model=ModelList)
 async def list_models(parts: WithParts) -> Response:
     return JSONResponse({"object": "list", "data": list(_known(parts).values())})
 
 
-@routes.get("/{model:path}", response_model=None)
+@routes.get("/{model:path}", response_model=ModelShape)
 async def get_model(model: str, parts: WithParts) -> Response:
     known = _known(parts)
     if model not in known:
