@@ -130,7 +130,6 @@ async def test_null_stands_for_a_field_left_out(edge: Edge) -> None:
         ({"timeout_s": "5"}, "timeout_s"),
         ({"max_cost_usd": -1}, "max_cost_usd"),
         ({"privacy": "secret"}, "privacy"),
-        ({"webhook_url": "https://example.org/hook"}, "webhook_url"),
         ({"metadata": []}, "metadata"),
         ({"metadata": {"x": "y" * 20_000}}, "metadata"),
         ({"organization_id": "a b"}, "organization_id"),
