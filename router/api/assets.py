@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from protos.errors import Cancelled, RangeNotSatisfiable, UnsupportedMediaType
-from router.api.context import Parts, WithOrganization, WithParts, WithPrincipal, WithReach
+from router.api.context import Parts, WithOrganization, WithParts, WithPrincipal, WithReach, belongs
 from router.api.envelope import Success, failure, request_id_of, success
 from router.api.job_shapes import iso
 from router.assets.asset import Asset, Kind
@@ -159,8 +159,9 @@ async def download_asset(
 
 
 @routes.delete("/{asset_id}", status_code=204, response_class=Response)
-async def delete_asset(asset_id: str, parts: WithParts, reach: WithReach) -> Response:
+async def delete_asset(request: Request, asset_id: str, parts: WithParts, reach: WithReach) -> Response:
     """Jobs that refer to it and have not run yet will fail."""
+    belongs(request, (await parts.assets.get(reach, asset_id)).organization_id)
     await parts.assets.remove(reach, asset_id)
     return Response(status_code=204)
 

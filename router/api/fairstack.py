@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from protos.errors import HTTP_STATUS, FabricError
 from protos.types import Modality
-from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach, belongs
 from router.api.envelope import failure_headers, request_id_of, translated
 from router.api.estimate import EstimateShape, estimated
 from router.api.job_shapes import Input, JobBody, Name, iso
@@ -230,9 +230,10 @@ async def get_generation(job_id: str, parts: WithParts, reach: WithReach) -> Res
 
 
 @routes.post("/jobs/{job_id}/cancel", response_model=GenerationShape)
-async def cancel_generation(job_id: str, parts: WithParts, reach: WithReach) -> Response:
+async def cancel_generation(request: Request, job_id: str, parts: WithParts, reach: WithReach) -> Response:
     """Ends the job, also while it runs. 409 when it has ended already."""
     job = await existing(parts, job_id, reach)
+    belongs(request, job.request.organization_id)
     return _flat(await _whole(parts, await parts.runner.cancel(job.id)))
 
 

@@ -81,8 +81,12 @@ def _organization(told: Mapping[str, Any], params: Mapping[str, str]) -> Organiz
 
 
 def _named(scope: Scope) -> dict[str, str]:
-    """The organization that a request names, as the routes read it (context.py)."""
-    named = QueryParams(scope["query_string"]).get("organization_id") or Headers(scope=scope).get("x-organization-id")
+    """The organization whose thing a request was about, as its route tells, or that it names (context.py)."""
+    named = (
+        scope["state"].get("owner")
+        or QueryParams(scope["query_string"]).get("organization_id")
+        or Headers(scope=scope).get("x-organization-id")
+    )
     return {"org": named} if named else {}
 
 

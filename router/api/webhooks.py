@@ -17,6 +17,7 @@ from router.api.context import (
     WithPathOrganization,
     WithPrincipal,
     WithReach,
+    belongs,
     organization,
 )
 from router.api.envelope import Success, success
@@ -93,6 +94,7 @@ async def update_webhook(
 @routes.delete("/webhooks/{webhook_id}", response_model=Success[Removed])
 async def delete_webhook(request: Request, webhook_id: str, parts: WithParts, reach: WithReach) -> Response:
     """With its deliveries, also those on their way."""
+    belongs(request, (await parts.webhooks.one(webhook_id, reach)).organization_id)
     await parts.webhooks.remove(webhook_id, reach)
     return success(request, Removed(id=webhook_id))
 
@@ -101,7 +103,7 @@ async def delete_webhook(request: Request, webhook_id: str, parts: WithParts, re
 async def rotate_secret(request: Request, webhook_id: str, parts: WithParts, reach: WithReach) -> Response:
     """A new secret signs every attempt from now on, also of events that happened before."""
     secret = signing.new_secret()
-    await parts.webhooks.change(webhook_id, reach, Changes(secret=secret))
+    belongs(request, (await parts.webhooks.change(webhook_id, reach, Changes(secret=secret))).organization_id)
     return success(request, SecretShape(secret=secret))
 
 
@@ -135,4 +137,5 @@ async def redeliver(
     request: Request, webhook_id: str, delivery_id: str, parts: WithParts, reach: WithReach
 ) -> Response:
     """Sends the event of a delivery once more, as a new delivery with the same webhook-id."""
+    belongs(request, (await parts.webhooks.one(webhook_id, reach)).organization_id)
     return success(request, DeliveryShape.of(await parts.webhooks.redeliver(webhook_id, reach, delivery_id)), _ACCEPTED)

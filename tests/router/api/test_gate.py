@@ -240,3 +240,23 @@ async def test_every_kind_of_change_leaves_its_line(guarded: Edge) -> None:
     }
     assert {("webhook.delete", webhook, "success"), ("asset.delete", asset, "success")} <= logged
     assert "sk-very-secret" not in str(await entries(guarded, "kinds"))
+
+
+async def test_what_an_administrator_did_to_a_thing_lies_with_the_thing_s_organization(guarded: Edge) -> None:
+    client, of = guarded.client, {"params": {"organization_id": "owner"}}
+    hook = {"url": "https://example.com/hooks", "events": ["job.*"]}
+    webhook = (await client.post("/v1/organizations/owner/webhooks", json=hook)).json()["data"]["id"]
+    asset = (await client.post("/v1/assets?filename=a.txt", content=b"x", **of)).json()["data"]["id"]
+    asked = {"prompt": "for a node that is not there"}
+    generation = (await client.post("/fairstack/v1/generations/text", json=asked, **of)).json()["job_id"]
+    await client.post(f"/v1/webhooks/{webhook}/rotate-secret")
+    await client.delete(f"/v1/webhooks/{webhook}")
+    await client.delete(f"/v1/assets/{asset}")
+    await client.post(f"/fairstack/v1/jobs/{generation}/cancel")
+    logged = [(entry["action"], entry["resource_id"]) for entry in await entries(guarded, "owner")]
+    assert logged[:4] == [
+        ("job.cancel", generation),
+        ("asset.delete", asset),
+        ("webhook.delete", webhook),
+        ("webhook.rotate_secret", webhook),
+    ]
