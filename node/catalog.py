@@ -59,8 +59,8 @@ def _entries(path: Path) -> list[dict[str, Any]]:  # Any: TOML values before the
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputInvalid.at(str(path), f"is not valid TOML: {error}") from error
-    if unknown := sorted(set(document) - {"model"}):
-        raise InputInvalid.at(f"{path}: {unknown[0]}", "is no key of this file: it has [[model]] entries only")
+    if unknown := sorted(set(document) - {"model", "alias"}):  # the router reads the aliases (providers/aliases.py)
+        raise InputInvalid.at(f"{path}: {unknown[0]}", "is no key of this file: it has [[model]] and [[alias]] entries")
     entries = document.get("model", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
         raise InputInvalid.at(str(path), "has no models: give at least one [[model]] entry")

@@ -24,6 +24,7 @@ class Offer:
     running: int = 0
     price: Price | None = None  # None: free at a place of tier basic, not known at another
     bounds: Bounds = field(default_factory=Bounds)  # of what one request can use there
+    aliases: Mapping[str, int] = field(default_factory=dict)  # that stand for it -> its place among their candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

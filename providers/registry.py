@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from protos.errors import NotFound
 from protos.types import ProviderId
+from providers.aliases import Alias, Naming
 from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
 from providers.catalog import load_catalog
@@ -64,13 +65,14 @@ def _node_id(index: int) -> ProviderId:
 
 
 class ProviderRegistry:
-    """The providers by id."""
+    """The providers by id. `aliases`: other names of their models."""
 
-    def __init__(self, providers: Sequence[Provider]) -> None:
+    def __init__(self, providers: Sequence[Provider], aliases: Sequence[Alias] = ()) -> None:
         self._providers = {provider.id: provider for provider in providers}
         if len(self._providers) < len(providers):
             ids = sorted(provider.id for provider in providers)
             raise ValueError(f"two providers have the same id: {', '.join(ids)}")
+        self.aliases, self._naming = aliases, Naming(aliases)
         self._started = AsyncExitStack()
 
     async def start(self) -> None:
@@ -86,7 +88,7 @@ class ProviderRegistry:
         await self._started.aclose()
 
     def snapshots(self) -> Sequence[Snapshot]:
-        return tuple(provider.snapshot() for provider in self._providers.values())
+        return tuple(self._naming.named(provider.snapshot()) for provider in self._providers.values())
 
     def get(self, provider_id: ProviderId) -> Provider:
         """Raises NotFound."""

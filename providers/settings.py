@@ -16,7 +16,7 @@ from protos.types import Modality, ModelId
 OPENAI_URL: Final = "https://api.openai.com/v1"
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
 _OLLAMA_PORT: Final = 11434
-_RESERVED: Final = frozenset({"node", "echo", "openai", "anthropic", "ollama", "whisper", "comfyui"})  # provider ids
+RESERVED: Final = frozenset({"node", "echo", "openai", "anthropic", "ollama", "whisper", "comfyui"})  # provider ids
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _OURS: Final = re.compile(
     r"FABRIC_(COMPATIBLE|ROUTERS)(_[A-Z0-9_]+_(KEY|MODELS|LOCAL|CA))?"
@@ -147,7 +147,7 @@ def _named(environ: Mapping[str, str], variable: str, example: str) -> Iterator[
         name, equals, value = (part.strip() for part in entry.partition("="))
         if not equals or not value:
             raise InputInvalid.at(variable, f"has {entry!r}: write name=address, as in {example}")
-        if not _NAME.fullmatch(name) or name in _RESERVED or name.startswith("node-"):
+        if not _NAME.fullmatch(name) or name in RESERVED or name.startswith("node-"):
             raise InputInvalid.at(variable, f"names {name!r}: use a-z, 0-9 and -, and none of {_reserved()}")
         if name in seen:
             raise InputInvalid.at(variable, f"names {name!r} twice: a name is a provider's id")
@@ -156,7 +156,7 @@ def _named(environ: Mapping[str, str], variable: str, example: str) -> Iterator[
 
 
 def _reserved() -> str:
-    return ", ".join(sorted(_RESERVED))
+    return ", ".join(sorted(RESERVED))
 
 
 def _entries(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from node.lifeline import die_with_parent
 from protos.types import NodeId
+from providers.aliases import read_aliases
 from providers.catalog import load_catalog
 from providers.keys import settings_keys
 from providers.registry import ProviderRegistry, configured
@@ -173,7 +174,8 @@ async def running(settings: RouterSettings, metrics: Metrics, keyring: Keyring) 
         store, outbound, vault, shapes=_SHAPES, settings=_hook_settings(settings), on_attempt=metrics.count_attempt
     )
     feed = Feed(store, settings.heartbeat_s)
-    registry = ProviderRegistry(configured(settings.providers, wake, vendor_keys.key_of))
+    aliases = read_aliases(settings.models, settings.providers, catalog) if settings.models else ()
+    registry = ProviderRegistry(configured(settings.providers, wake, vendor_keys.key_of), aliases)
     links = Links(key_of(settings.data_dir), settings.public_base, time.time)
     files = Files(settings.assets_place, settings.data_dir / "arriving")
     assets = Assets(store, files, _asset_limits(settings), time.time)

@@ -65,7 +65,7 @@ def up(
     names = _device_names(devices)
     targets = tuple(f"127.0.0.1:{node_port + index}" for index in range(len(names)))
     addresses = {"host": host, "port": port, "grpc_host": grpc_host, "grpc_port": grpc_port}
-    settings = RouterSettings.load(os.environ, {**addresses, "data_dir": data, "nodes": targets})
+    settings = RouterSettings.load(os.environ, {**addresses, "data_dir": data, "nodes": targets, "models": models})
     _check_ports(settings, range(node_port, node_port + len(names)))
     logs = _log_folder(settings.data_dir) if tour else None
     nodes = [
@@ -85,13 +85,14 @@ def route(
     grpc_port: GrpcPort = None,
     data: Data = None,
     node: Annotated[list[str] | None, typer.Option(help="gRPC address of a node; may be given again.")] = None,
+    models: Annotated[Path | None, typer.Option(help="The models.toml whose aliases count.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start a router alone. Nodes are named with --node, or FABRIC_NODES."""
     from router.app import serve_forever  # noqa: PLC0415 - FastAPI takes a second to import; --help should not
 
     addresses = {"host": host, "port": port, "grpc_host": grpc_host, "grpc_port": grpc_port}
-    overrides = {**addresses, "data_dir": data, "nodes": tuple(node) if node else None}
+    overrides = {**addresses, "data_dir": data, "nodes": tuple(node) if node else None, "models": models}
     serve_forever(RouterSettings.load(os.environ, overrides), exit_with_parent=exit_with_parent)
 
 
@@ -171,6 +172,7 @@ def _route_arguments(settings: RouterSettings) -> list[str]:
         str(settings.grpc_port),
         "--data",
         str(settings.data_dir),
+        *(["--models", str(settings.models)] if settings.models else []),
         *nodes,
     ]
 

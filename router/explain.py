@@ -178,7 +178,7 @@ def _decision(facts: Facts) -> tuple[list[Json], list[Json]]:
     started = next((event.payload for event in facts.events if event.kind is EventKind.STARTED), None)
     if started is not None:
         taken = {"provider_id": started["provider_id"], "model": started["model"], "reason": started.get("reason", "")}
-        return [taken], list(started.get("skipped", ()))
+        return [taken, *_moved_on(facts.job, taken)], list(started.get("skipped", ()))
     if isinstance(facts.route, FabricError):
         skipped = facts.route.details.get("skipped", ())
         return [], list(skipped) if isinstance(skipped, Sequence) else []
@@ -187,6 +187,13 @@ def _decision(facts: Facts) -> tuple[list[Json], list[Json]]:
         [{"provider_id": each.provider_id, "model": each.model, "reason": each.reason} for each in route.candidates],
         [{"provider_id": each.provider_id, "reason": each.reason} for each in route.skipped],
     )
+
+
+def _moved_on(job: Job, first: Json) -> Iterator[Json]:
+    """Where it is, or was last, when that is not where it first went; its usage has every call with its error."""
+    if (job.provider_id, job.model) != (first["provider_id"], first["model"]):
+        reason = f"was asked when {first['model']} at {first['provider_id']} had failed"
+        yield {"provider_id": job.provider_id, "model": job.model, "reason": reason}
 
 
 def _attempts(facts: Facts) -> Iterator[AttemptRecord]:

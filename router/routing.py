@@ -4,7 +4,7 @@ Not about how many go there (capacity.py), nor what happens when one fails (retr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,28 +67,31 @@ class NeverServed(NoProvider):
 
 # The order of `order`, in words, for whoever asks why a job went where it went.
 RULE: Final = (
-    "the tier asked for, then who can do it and has the model, then the cheapest, the healthiest, the least loaded, and "
-    "the configured order"
+    "the tier asked for, then who can do it and has the model, of an alias in its own order, then the cheapest, the "
+    "healthiest, the model that comes first in the configured order, the least loaded of those that have it, and the "
+    "configured order"
 )
 
 _HEALTH_RANK: Final = {"healthy": 0, "degraded": 1, "unavailable": 2}
 
 
 def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
-    """Tier asked for, then capability and model, then cost, health, load, and the configured order.
+    """Tier asked for, then capability and model, then cost, health, load among those of one model, and the configured
+    order: load alone never changes which model answers.
 
     Raises ModelNotFound when nobody has the model, NeverServed when nobody may serve the request, and NoProvider when
     nobody can now; all but the first with `details.skipped`.
     """
     _check_model(request, snapshots)
     needs = _needs(request, snapshots)
-    judged = [_judge(request, snapshot, needs) for snapshot in snapshots]
+    named = [(snapshot, _offers_of(request, snapshot)) for snapshot in snapshots]
+    judged = [verdict for snapshot, offers in named for verdict in _judge(request, snapshot, offers, needs)]
     able = [verdict for verdict in judged if isinstance(verdict, _Able)]
     skipped = tuple(verdict for verdict in judged if isinstance(verdict, Skipped))
     if not able:
         raise _nobody(request, skipped)
-    able.sort(key=_rank)  # stable: the configured order decides between equals
-    return Route(tuple(_candidate(each) for each in able), skipped)
+    able.sort(key=_ranking(request, [offer.model for _, offers in named for offer in offers]))  # stable
+    return Route(tuple(_candidate(request, each) for each in able), skipped)
 
 
 def is_unseen(snapshot: Snapshot) -> bool:
@@ -97,13 +100,16 @@ def is_unseen(snapshot: Snapshot) -> bool:
 
 
 def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None) -> Sequence[Offer]:
-    """What it offers under that name, or, without a name, by default. No modality: of any."""
-    return [
-        offer
-        for offer in snapshot.offers
-        if modality in (None, offer.modality)
-        and (offer.model == model if model else offer.is_default and not snapshot.only_when_named)
-    ]
+    """What it offers under that name, its own or an alias, or, without a name, by default. No modality: of any."""
+    if model:
+        return [
+            offer
+            for offer in snapshot.offers
+            if (offer.model == model or model in offer.aliases) and modality in (None, offer.modality)
+        ]
+    if snapshot.only_when_named:
+        return []
+    return [offer for offer in snapshot.offers if offer.is_default and modality in (None, offer.modality)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +126,34 @@ def _needs(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Needs | No
     return Needs.of(request.content)
 
 
-def _judge(request: RoutingRequest, snapshot: Snapshot, needs: Needs | None) -> _Able | Skipped:
-    """Lasting reasons come first: they stay true when the others pass."""
-    lasting = _lasting_reason(request, snapshot)
-    if lasting is not None:
-        return Skipped(snapshot.id, lasting, is_lasting=True)
+def _offers_of(request: RoutingRequest, snapshot: Snapshot) -> Sequence[Offer]:
+    """Those that may serve it there: one, or of an alias all that it stands for."""
     offers = offers_for(snapshot, request.modality, request.model)
-    able = _priced(snapshot, offers[0], needs) if offers else None
-    too_dear = _money_reason(request, able) if able is not None else None
+    stands_for = [offer for offer in offers if request.model in offer.aliases]
+    return stands_for or offers[:1]
+
+
+def _judge(
+    request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer], needs: Needs | None
+) -> Sequence[_Able | Skipped]:
+    """Lasting reasons come first: they stay true when the others pass."""
+    lasting = _lasting_reason(request, snapshot, offers)
+    if lasting is not None:
+        return [Skipped(snapshot.id, lasting, is_lasting=True)]
+    if not offers:
+        return [_unavailable(snapshot)]
+    return [_judged(request, _priced(snapshot, offer, needs)) for offer in offers]
+
+
+def _judged(request: RoutingRequest, able: _Able) -> _Able | Skipped:
+    too_dear = _money_reason(request, able)
     if too_dear is not None:
-        return Skipped(snapshot.id, too_dear, is_lasting=True)
-    if able is None or snapshot.health.status == "unavailable":
-        return Skipped(snapshot.id, f"is unavailable: {snapshot.health.reason or 'not seen yet'}", is_lasting=False)
-    return able
+        return Skipped(able.snapshot.id, too_dear, is_lasting=True)
+    return _unavailable(able.snapshot) if able.snapshot.health.status == "unavailable" else able
+
+
+def _unavailable(snapshot: Snapshot) -> Skipped:
+    return Skipped(snapshot.id, f"is unavailable: {snapshot.health.reason or 'not seen yet'}", is_lasting=False)
 
 
 def _priced(snapshot: Snapshot, offer: Offer, needs: Needs | None) -> _Able:
@@ -155,14 +176,14 @@ def _money_reason(request: RoutingRequest, able: _Able) -> str | None:
     return None
 
 
-def _lasting_reason(request: RoutingRequest, snapshot: Snapshot) -> str | None:
+def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer]) -> str | None:
     if request.tier not in (None, snapshot.tier):
         return f"is of tier {snapshot.tier}, {request.tier} was asked for"
     if request.privacy == "local_only" and snapshot.is_remote:
         return "is remote, and the request must not leave the box"
     if request.needs_streaming and not snapshot.supports_streaming:
         return "does not stream"
-    if is_unseen(snapshot) or offers_for(snapshot, request.modality, request.model):
+    if offers or is_unseen(snapshot):
         return None
     if request.model is not None:
         return f"has no {request.modality} model {request.model!r}"
@@ -171,9 +192,16 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot) -> str | None:
     return f"has no default model for {request.modality}"
 
 
-def _rank(able: _Able) -> tuple[float, int, float]:
-    cost_micro = math.inf if able.quote is None else able.quote.estimated_micro
-    return cost_micro, _HEALTH_RANK[able.snapshot.health.status], _load(able.offer)
+def _ranking(request: RoutingRequest, models: Sequence[ModelId]) -> Callable[[_Able], tuple[float, ...]]:
+    """models: what the places have for the request, in the configured order, whatever their health."""
+    first = {model: place for place, model in reversed(list(enumerate(models)))}
+
+    def rank(able: _Able) -> tuple[float, ...]:
+        offer, cost_micro = able.offer, math.inf if able.quote is None else able.quote.estimated_micro
+        preferred = offer.aliases.get(request.model or "", 0)
+        return preferred, cost_micro, _HEALTH_RANK[able.snapshot.health.status], first[offer.model], _load(offer)
+
+    return rank
 
 
 def _load(offer: Offer) -> float:
@@ -181,10 +209,12 @@ def _load(offer: Offer) -> float:
     return (offer.waiting + offer.running) / max(offer.max_batch, 1)
 
 
-def _candidate(able: _Able) -> Candidate:
+def _candidate(request: RoutingRequest, able: _Able) -> Candidate:
     snapshot, offer = able.snapshot, able.offer
+    preferred = offer.aliases.get(request.model or "")
+    named = "" if preferred is None else f"is choice {preferred + 1} of {request.model!r}, "
     reason = (
-        f"serves {offer.model}, {_cost_told(able.quote)}, is {snapshot.health.status}, has "
+        f"{named}serves {offer.model}, {_cost_told(able.quote)}, is {snapshot.health.status}, has "
         f"{offer.waiting + offer.running} tasks in batches of {offer.max_batch}"
     )
     return Candidate(snapshot.id, offer.model, reason, able.quote, offer.price)
@@ -206,7 +236,8 @@ def _check_model(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> None
     if request.model is None or any(is_unseen(snapshot) for snapshot in snapshots):
         return
     offers = [offer for snapshot in snapshots for offer in snapshot.offers]
-    served = sorted({offer.modality for offer in offers if offer.model == request.model})
+    named = [offer for offer in offers if offer.model == request.model or request.model in offer.aliases]
+    served = sorted({offer.modality for offer in named})
     if request.modality in served:
         return
     known = ", ".join(sorted({offer.model for offer in offers if offer.modality is request.modality})) or "none"

@@ -32,6 +32,7 @@ class RouterSettings:
     grpc_private_key: Path | None = None  # PEM
     nodes: tuple[str, ...] = ("127.0.0.1:3100",)  # gRPC addresses
     data_dir: Path = Path("data")  # the database lies here
+    models: Path | None = None  # the models.toml whose [[alias]] entries count; None: there are no aliases
     api_keys: tuple[str, ...] = field(default=(), repr=False)  # the administrator's: of all organizations, unlimited
     secret_key: tuple[str, ...] = field(default=(), repr=False)  # seals secrets, newest first; none: a file in data_dir
 

@@ -47,7 +47,7 @@ class SkippedShape(BaseModel):
 
 class RoutingShape(BaseModel):
     rule: str
-    candidates: list[CandidateShape] = Field(description="best first; of a started job: where it went")
+    candidates: list[CandidateShape] = Field(description="best first; of a started job: where it went, and where then")
     skipped: list[SkippedShape]
 
 

@@ -62,6 +62,69 @@ def test_equals_keep_the_configured_order() -> None:
     assert ids(TEXT, place("b"), place("a")) == ["b", "a"]
 
 
+def of_model(snapshot: Snapshot, model: str, **aliases: int) -> Snapshot:
+    return replace(snapshot, offers=(replace(snapshot.offers[0], model=ModelId(model), aliases=aliases),))
+
+
+def test_load_never_decides_between_models_whose_answers_differ() -> None:
+    node, ollama = of_model(place("node", load=99), "minilm"), of_model(place("ollama"), "nomic")
+    assert ids(TEXT, node, ollama) == ["node", "ollama"]
+    assert ids(TEXT, ollama, node) == ["ollama", "node"]
+
+
+def test_places_of_the_model_that_comes_first_share_its_load_before_another_model_is_asked() -> None:
+    busy, other, idle = (
+        of_model(place(n, load=load), m) for n, load, m in (("a", 9, "x"), ("b", 0, "y"), ("c", 1, "x"))
+    )
+    assert ids(TEXT, busy, other, idle) == ["c", "a", "b"]
+
+
+def test_a_model_keeps_its_rank_while_the_first_place_that_has_it_is_down() -> None:
+    down, other, idle = of_model(place("a", "unavailable"), "x"), of_model(place("b"), "y"), of_model(place("c"), "x")
+    assert ids(TEXT, down, other, idle) == ["c", "b"]
+
+
+def test_an_alias_goes_to_its_candidates_in_their_order_whatever_they_cost() -> None:
+    asked = RoutingRequest(modality=Modality.TEXT, model="best")
+    free, dear, other = (
+        of_model(place("free"), "x", best=1),
+        of_model(place("dear", cost=9), "y", best=0),
+        place("other"),
+    )
+    route = order(asked, [free, other, dear])
+    assert [(each.provider_id, each.model) for each in route.candidates] == [("dear", "y"), ("free", "x")]
+    assert route.candidates[0].reason.startswith("is choice 1 of 'best', serves y, costs about $0.000009")
+    assert [(each.provider_id, each.reason) for each in route.skipped] == [("other", "has no text model 'best'")]
+
+
+def test_an_alias_keeps_to_privacy_health_and_the_cost_cap() -> None:
+    remote, dear, ill, last = (
+        of_model(replace(place("remote", cost=1), is_remote=True), "a", best=0),
+        of_model(place("dear", cost=9), "b", best=1),
+        of_model(place("ill", "unavailable"), "c", best=2),
+        of_model(place("last"), "d", best=3),
+    )
+    content = TextRequest(prompt="hello")
+    dear = replace(dear, offers=(replace(dear.offers[0], price=Price(output_micro=10**9)),))
+    asked = RoutingRequest(
+        modality=Modality.TEXT, model="best", privacy="local_only", content=content, max_cost_micro=10
+    )
+    route = order(asked, [remote, dear, ill, last])
+    assert [each.provider_id for each in route.candidates] == ["last"]
+    assert [each.reason.split(" ")[0:2] for each in route.skipped] == [
+        ["is", "remote,"],
+        ["may", "cost"],
+        ["is", "unavailable:"],
+    ]
+
+
+def test_two_candidates_of_an_alias_at_one_place_are_both_asked() -> None:
+    big, small = (replace(place("openai").offers[0], model=ModelId(m), aliases={"best": i}) for i, m in enumerate("bs"))
+    asked = RoutingRequest(modality=Modality.TEXT, model="best")
+    route = order(asked, [replace(place("openai"), offers=(small, big))])
+    assert [each.model for each in route.candidates] == ["b", "s"]
+
+
 def test_the_tier_asked_for_is_a_must() -> None:
     local, remote = place("local"), place("remote", cost=9, tier=Tier.PREMIUM)
     route = order(RoutingRequest(modality=Modality.TEXT, tier=Tier.PREMIUM), [local, remote])
@@ -142,6 +205,7 @@ OFFERS = st.builds(
     waiting=st.integers(0, 9),
     running=st.integers(0, 9),
     price=st.none() | st.builds(Price, input_micro=st.integers(0, 10**7), output_micro=st.integers(0, 10**7)),
+    aliases=st.dictionaries(st.just("best"), st.integers(0, 3)),
 )
 SNAPSHOTS = st.lists(
     st.builds(
@@ -161,7 +225,7 @@ SNAPSHOTS = st.lists(
 REQUESTS = st.builds(
     RoutingRequest,
     modality=st.sampled_from([Modality.TEXT, Modality.IMAGE]),
-    model=st.none() | MODELS,
+    model=st.none() | MODELS | st.just("best"),
     tier=st.none() | st.sampled_from(Tier),
     privacy=st.sampled_from(["any", "local_only"]),
     needs_streaming=st.booleans(),
@@ -194,16 +258,39 @@ def test_a_candidate_has_all_that_was_asked_for(request: RoutingRequest, snapsho
     except (NoProvider, ModelNotFound):
         return
     by_id = {snapshot.id: snapshot for snapshot in snapshots}
-    costs = []
+    ranks = []
     for candidate in route.candidates:
         snapshot = by_id[candidate.provider_id]
         assert snapshot.health.status != "unavailable"
         assert request.tier in (None, snapshot.tier)
-        assert request.model in (None, candidate.model)
-        assert any((o.model, o.modality) == (candidate.model, request.modality) for o in snapshot.offers)
+        served = [o for o in snapshot.offers if (o.model, o.modality) == (candidate.model, request.modality)]
+        assert served
+        assert request.model in (None, "best", candidate.model)
         assert request.model or not snapshot.only_when_named
-        costs.append(math.inf if candidate.quote is None else candidate.quote.estimated_micro)
-    assert costs == sorted(costs)
+        if request.model == "best":
+            assert any("best" in offer.aliases for offer in served)
+        else:
+            ranks.append(math.inf if candidate.quote is None else candidate.quote.estimated_micro)
+    assert ranks == sorted(ranks)
+
+
+LOADS = st.lists(st.integers(0, 9), min_size=8, max_size=8)
+
+
+@given(REQUESTS, SNAPSHOTS, LOADS)
+def test_load_moves_work_among_the_places_of_a_model_and_never_to_another_model(
+    request: RoutingRequest, snapshots: list[Snapshot], loads: list[int]
+) -> None:
+    """The places of one cost, health and model stand together; under any load the models come in the same order."""
+    busier = [
+        replace(each, offers=tuple(replace(offer, waiting=load) for offer in each.offers))
+        for each, load in zip(snapshots, loads, strict=False)
+    ]
+    try:
+        before, after = order(request, snapshots).candidates, order(request, busier).candidates
+    except (NoProvider, ModelNotFound):
+        return
+    assert [each.model for each in before] == [each.model for each in after]
 
 
 @given(REQUESTS, SNAPSHOTS)

@@ -27,9 +27,15 @@ async def get_model(model: str, parts: WithParts) -> Response:
 
 
 def _known(parts: Parts) -> dict[str, dict[str, Any]]:  # Any: JSON
-    """By name; a model that several places have is listed once, as the first's."""
+    """By name; a model that several places have is listed once, as the first's; then the aliases of what is there."""
     found: dict[str, dict[str, Any]] = {}
+    served: set[str] = set()  # aliases
     for snapshot in parts.providers.snapshots():
         for offer in snapshot.offers:
-            found.setdefault(offer.model, {"id": offer.model, "object": "model", "created": 0, "owned_by": snapshot.id})
-    return found
+            found.setdefault(offer.model, _shown(offer.model, snapshot.id))
+            served.update(offer.aliases)
+    return found | {alias.id: _shown(alias.id, "alias") for alias in parts.providers.aliases if alias.id in served}
+
+
+def _shown(name: str, owner: str) -> dict[str, Any]:  # Any: JSON
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
