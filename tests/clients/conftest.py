@@ -8,6 +8,7 @@ import pytest_asyncio
 from clients.flat import Flat, flat_client
 from clients.world import DEFAULT_ORGANIZATION, World, a_world
 from edge import Edge, answering
+from fabric_platform import FabricClient
 from ulid import ULID
 
 from router.settings import RouterSettings
@@ -43,6 +44,13 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
 def org() -> str:
     """Nobody has used it."""
     return f"org-{ULID()}"
+
+
+@pytest.fixture
+def fabric(world: World) -> Iterator[FabricClient]:
+    """The client with resources, of the default organization."""
+    with FabricClient(base_url=world.url) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
