@@ -19,6 +19,7 @@ import typer
 from node.cli import serve
 from node.memory.devices import device_names
 from protos.errors import Conflict, InputInvalid, InvalidRequest
+from protos.types import Modality, Tier
 from router import key_commands
 from router.settings import RouterSettings, bind, bind_grpc
 from router.supervisor import ChildSpec, Supervisor
@@ -104,6 +105,32 @@ def tour(
 ) -> None:
     """Ask a running router one question of each modality and show the answers."""
     sys.exit(asyncio.run(_take_tour(url, key, pictures)))
+
+
+@app.command()
+def providers(
+    *,
+    url: Annotated[str, typer.Option(help="Of a running router.")] = "http://127.0.0.1:3001",
+    key: Annotated[str, typer.Option(help="API key, where the router wants one.")] = "",
+    why: Annotated[str, typer.Option(help="A job as JSON: shows where it would go and why, and runs nothing.")] = "",
+    modality: Annotated[Modality | None, typer.Option(help="The same for a typical job, or over --why.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model, or an alias of models.toml.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="basic: local and free; premium: remote and paid.")] = None,
+    privacy: Annotated[str | None, typer.Option(help="any, or local_only.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds until it should end.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars.")] = None,
+) -> None:
+    """Show the places that jobs can go: what is on, healthy, and what it costs; or where one job would go, and why."""
+    from rich.console import Console  # noqa: PLC0415 - httpx takes 0.2 s to import; the servers do without
+
+    from router.provider_commands import asked_for, show_providers, show_route  # noqa: PLC0415 - as above
+
+    options = {"modality": modality, "model": model, "tier": tier, "privacy": privacy, "deadline_s": deadline}
+    asked = asked_for(why, {**options, "max_cost_usd": max_cost})
+    if asked is None:
+        show_providers(url, key, Console())
+    else:
+        show_route(url, key, asked, Console())
 
 
 # ---- up ----

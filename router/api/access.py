@@ -62,6 +62,7 @@ TABLE: Final = (
     *_open("POST", "/v1/providers/estimate"),
     *_any_key("GET", "/v1/health", "/v1/system/status", "/v1/system/info"),
     *_any_key("GET", "/v1/nodes", "/v1/nodes/{node_id}", "/v1/providers"),
+    *_scoped(Scope.PROVIDERS_EXECUTE, "POST", "/v1/providers/route"),
     *_scoped(Scope.PROVIDERS_EXECUTE, "POST", "/v1/providers/execute", "/v1/providers/execute/stream"),
     # Jobs and their events. Creating one is not audited: the job itself is the record.
     *_scoped(Scope.JOBS_WRITE, "POST", "/v1/jobs"),

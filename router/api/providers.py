@@ -3,6 +3,7 @@
 Not about running it (direct.py).
 """
 
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +35,7 @@ class DirectBody(BaseModel):
     params: Params = Field(default_factory=dict)
     model: Name | None = None
     tier: Tier | None = None
+    privacy: Literal["any", "local_only"] = "any"
 
     async def task(self, parts: Parts, organization_id: OrganizationId) -> Task:
         """With the file that its input refers to. Raises InputInvalid, and what can be wrong with that file."""
@@ -46,10 +48,11 @@ class DirectBody(BaseModel):
             organization_id=organization_id,
             timeout_s=parts.settings.execute_timeout_s,
             tier=self.tier,
+            privacy=self.privacy,
         )
 
     def routing(self) -> RoutingRequest:
-        return RoutingRequest(modality=self.modality, model=self.model, tier=self.tier)
+        return RoutingRequest(modality=self.modality, model=self.model, tier=self.tier, privacy=self.privacy)
 
 
 class ProviderShape(BaseModel):
