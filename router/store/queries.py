@@ -11,6 +11,7 @@ from protos.types import OrganizationId
 from router.jobs import EventKind, JobId
 from router.store import tables
 from router.store.base import Queue, QueuePlace
+from router.store.dialect import fetch
 from router.store.group import UNFINISHED, position_counter
 
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
@@ -66,15 +67,15 @@ def place(connection: Connection, job_id: JobId) -> QueuePlace | None:
 
 
 def queue(connection: Connection, now: float, limit: int) -> Queue:
-    next_due = connection.scalar(NEXT_DUE)
+    [(next_due,)] = fetch(connection, NEXT_DUE)
     lanes: set[str] = set()
     if next_due is not None and next_due <= now:
-        lanes.update(connection.scalars(DUE_LANES, {"now": now, "limit": limit}))
-    lane = connection.scalar(FIRST_LANE_AFTER, {"lane": ""})
+        lanes.update(row.lane for row in fetch(connection, DUE_LANES, {"now": now, "limit": limit}))
+    [(lane,)] = fetch(connection, FIRST_LANE_AFTER, {"lane": ""})
     while lane is not None and len(lanes) < limit:
         lanes.add(lane)
-        lane = connection.scalar(FIRST_LANE_AFTER, {"lane": lane})
-    deadline = connection.scalar(NEXT_DEADLINE)
+        [(lane,)] = fetch(connection, FIRST_LANE_AFTER, {"lane": lane})
+    [(deadline,)] = fetch(connection, NEXT_DEADLINE)
     dues = [moment for moment in (next_due, deadline) if moment is not None]
     return Queue(sorted(lanes), min(dues, default=None))
 

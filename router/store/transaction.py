@@ -5,17 +5,18 @@ unknown length is used in reads only: in an executemany it would make one statem
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, null, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, null, select, update
 
 from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
 from router.store import tables, usage
 from router.store.base import Lease
-from router.store.dialect import execute_many
+from router.store.dialect import execute_many, fetch
 from router.store.group import (
     FRONT,
     UNFINISHED,
@@ -29,12 +30,12 @@ from router.store.group import (
 from router.store.operations import Create, Expire, Operation, Requeue
 from router.store.rows import event_columns, job_from
 
+KEYS: Final = 256  # looked up by one statement
 REQUEUED_AT_ONCE: Final = 500  # jobs that one claim takes back; a claim after it takes the rest
 
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
 _STANDING: Final = tuple(column.name for column in fields(Standing))
 
-STANDINGS = select(*(_jobs.c[name] for name in _STANDING)).where(_jobs.c.id.in_(bindparam("ids", expanding=True)))
 DUE = (
     select(*(_jobs.c[name] for name in _STANDING))
     .where(_jobs.c.due_at <= bindparam("now"))
@@ -50,7 +51,6 @@ OVERDUE = (
 ORIGINAL = select(_jobs).where(
     _jobs.c.organization_id == bindparam("organization_id"), _jobs.c.idempotency_key == bindparam("key")
 )
-COUNTERS = select(_counters).where(_counters.c.name.in_(bindparam("names", expanding=True)))
 LOWEST_TURN = select(func.min(_jobs.c.turn)).where(
     _jobs.c.lane == bindparam("lane"), _jobs.c.priority == bindparam("priority"), _jobs.c.turn > FRONT
 )
@@ -163,13 +163,37 @@ def _standings(connection: Connection, ids: Iterable[JobId]) -> dict[JobId, Stan
     wanted = list(ids)
     if not wanted:
         return {}
-    return {row.id: _standing(row) for row in connection.execute(STANDINGS, {"ids": wanted})}
+    return {row.id: _standing(row) for row in _found(connection, standings_among, wanted)}
 
 
 def _standing(row: Any) -> Standing:  # Any: a row of the standing columns
-    columns = dict(row._mapping)  # its public name, in spite of the underscore
+    columns = row._asdict()  # its public name, in spite of the underscore
     columns["state"] = JobState(columns["state"])
     return Standing(**columns)
+
+
+def _found(connection: Connection, among: Callable[[int], Select[Any]], keys: Sequence[str]) -> Iterator[Any]:
+    """Any: rows of the statement that `among` makes for so many keys. Few numbers of them, so that few are made: the
+    last key fills what is left."""
+    for start in range(0, len(keys), KEYS):
+        part = list(keys[start : start + KEYS])
+        count = 1 << (len(part) - 1).bit_length()
+        padded = [*part, *part[-1:] * (count - len(part))]
+        yield from fetch(connection, among(count), {f"key_{index}": key for index, key in enumerate(padded)})
+
+
+@lru_cache
+def standings_among(count: int) -> Select[Any]:
+    return select(*(_jobs.c[name] for name in _STANDING)).where(_jobs.c.id.in_(_keys(count)))
+
+
+@lru_cache
+def counters_among(count: int) -> Select[Any]:
+    return select(_counters).where(_counters.c.name.in_(_keys(count)))
+
+
+def _keys(count: int) -> Sequence[BindParameter[str]]:
+    return [bindparam(f"key_{index}") for index in range(count)]
 
 
 def _originals(connection: Connection, creates: Sequence[Create]) -> dict[IdempotencyKey, Job]:
@@ -177,8 +201,7 @@ def _originals(connection: Connection, creates: Sequence[Create]) -> dict[Idempo
     keys = {(request.organization_id, request.idempotency_key) for request in requests if request.idempotency_key}
     originals = {}
     for organization_id, key in keys:
-        row = connection.execute(ORIGINAL, {"organization_id": organization_id, "key": key}).one_or_none()
-        if row is not None:
+        for row in fetch(connection, ORIGINAL, {"organization_id": organization_id, "key": key}):
             originals[(str(organization_id), key)] = job_from(row)
     return originals
 
@@ -190,19 +213,19 @@ def _counters_of(connection: Connection, owners: Iterable[tuple[str, str | None]
         names.add(position_counter(organization_id))
         if key_id is not None:
             names.add(unfinished_counter(key_id))
-    return {row.name: row.value for row in connection.execute(COUNTERS, {"names": list(names)})}
+    return {row.name: row.value for row in _found(connection, counters_among, list(names))}
 
 
 def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
     requests = [create.job.request for create in creates]
     turns = Turns({}, {})
     for lane, priority in {(request.lane, request.priority) for request in requests}:
-        lowest = connection.scalar(LOWEST_TURN, {"lane": lane, "priority": priority})
+        [(lowest,)] = fetch(connection, LOWEST_TURN, {"lane": lane, "priority": priority})
         if lowest is not None:
             turns.passed[(lane, priority)] = lowest
     for lane, priority, organization_id in {(r.lane, r.priority, r.organization_id) for r in requests}:
         place = {"lane": lane, "priority": priority, "organization_id": organization_id}
-        highest = connection.scalar(HIGHEST_TURN, place)
+        [(highest,)] = fetch(connection, HIGHEST_TURN, place)
         if highest is not None:
             turns.last[(lane, priority, organization_id)] = highest
     return turns
@@ -257,7 +280,7 @@ def _swept(
     now: float,
 ) -> list[JobEvent]:
     """Of every job that is due: back into the queue after a lease that ran out or a wait, or failed at its deadline."""
-    due = {row.id: _standing(row) for row in connection.execute(which, {"now": now})}
+    due = {row.id: _standing(row) for row in fetch(connection, which, {"now": now})}
     if not due:
         return []
     counters = _counters_of(connection, {(row.organization_id, row.key_id) for row in due.values()})
@@ -283,7 +306,7 @@ def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
         job_from(row)
         for lane, room in claim.room.items()
         if room > 0
-        for row in connection.execute(NEXT_IN_LANE, {"lane": lane, "room": room})
+        for row in fetch(connection, NEXT_IN_LANE, {"lane": lane, "room": room})
     ]
     leases = [Lease(job, secrets.token_hex(8), now + claim.lease_s) for job in jobs]
     if leases:

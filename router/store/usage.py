@@ -19,7 +19,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    and_,
+    bindparam,
     func,
     insert,
     select,
@@ -86,6 +86,12 @@ daily: Final = Table(
 _OF_DAY: Final = ("organization_id", "day", "key_id", "provider_id", "model", "modality")
 _SUMMED: Final = ("attempts", "completed", *_COUNTS, "cost_micro")
 _INSERT: Final = insert(records)
+_INSERT_DAY: Final = insert(daily)
+_ADD: Final = (
+    update(daily)
+    .where(*(daily.c[name] == bindparam(f"of_{name}") for name in _OF_DAY))
+    .values({name: daily.c[name] + bindparam(f"more_{name}") for name in _SUMMED})
+)
 
 Sums = dict[str, Any]  # Any: whole numbers and seconds, by the names in _SUMMED
 
@@ -183,10 +189,10 @@ def _by_day(rows: Sequence[Mapping[str, Any]], day: str) -> dict[tuple[str, ...]
 
 def _add(connection: Connection, key: Mapping[str, str], sums: Sums) -> None:
     """An update, then an insert: the upsert of each database is its own dialect, and a group has few such keys."""
-    same = and_(*(daily.c[name] == value for name, value in key.items()))
-    added = {name: daily.c[name] + sums[name] for name in _SUMMED}
-    if connection.execute(update(daily).where(same).values(added)).rowcount == 0:
-        connection.execute(insert(daily).values(**key, **sums))
+    of = {f"of_{name}": value for name, value in key.items()}
+    more = {f"more_{name}": sums[name] for name in _SUMMED}
+    if execute_many(connection, _ADD, [of | more]) == 0:
+        execute_many(connection, _INSERT_DAY, [{**key, **sums}])
 
 
 # ---- reading ----
