@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final
 
+import uvloop
+
 from node.catalog import read_catalog
 from node.engine import LoadEngine
 from node.engines import loader as engine_loader
@@ -195,7 +197,8 @@ def run(settings: NodeSettings, *, exit_with_parent: bool) -> int:
         async with Daemon(settings) as daemon:
             return await daemon.serve()
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
 
 
 def _version() -> str:
