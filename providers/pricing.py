@@ -53,6 +53,8 @@ def cost_micro(usage: Usage, price: Price, size: str = "") -> int:
         + reasoning * _or(price.reasoning_micro, price.output_micro)
     )
     images = usage.images * price.sizes.get(size, price.image_micro)
+    if not usage.audio_seconds:
+        return images - (-tokens // PER_TOKENS)  # the same, rounded up, without fractions: routing prices every place
     sound = Fraction(str(usage.audio_seconds)) * price.minute_micro / 60
     return images + ceil(Fraction(tokens, PER_TOKENS) + sound)
 

@@ -3,7 +3,7 @@
 Not about prices and how many tokens a text is (providers/pricing.py), nor about budgets (spending.py).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from protos.types import ImageRequest, TaskRequest, TextRequest, Tier, Usage
 from providers.base import Offer, Snapshot
@@ -28,7 +28,8 @@ class Needs:
         match self.request:
             case TextRequest():
                 limit = output_limit(self.request, bounds)
-                return replace(self.expected, output_tokens=limit), replace(self.most, output_tokens=limit)
+                read, most = self.expected.input_tokens, self.most.input_tokens  # all that is used of a text but this
+                return Usage(input_tokens=read, output_tokens=limit), Usage(input_tokens=most, output_tokens=limit)
             case ImageRequest():  # charged by the picture or by the token, as the model is; its prompt is short
                 return expected_usage(self.request, bounds), most_usage(self.request, bounds)
             case _:
