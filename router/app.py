@@ -4,6 +4,7 @@ Everything with a lifetime is made here and handed on. Not about routes (api/) n
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -76,6 +77,7 @@ from router.webhooks.messages import Shapes
 log = logging.getLogger(__name__)
 
 _NODE_ID: Final = NodeId("router")  # how its gRPC door calls itself
+_OBJECTS_BETWEEN_LOOKS: Final = 20_000  # of the garbage collector at the youngest
 _FINISH_S: Final = 5  # for direct calls that still run when the router ends; jobs are durable and need none
 
 _DEVELOPMENT: Final = (
@@ -291,8 +293,17 @@ async def serve(settings: RouterSettings, listener: socket.socket) -> None:
         log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
         if app.state.parts.keyring.is_development:
             log.info(_DEVELOPMENT)
+        _spare_the_collector()
         async with _grpc_door(settings, app.state.parts):
             await server.serve([listener])
+
+
+def _spare_the_collector() -> None:
+    """What is there at the start stays to the end, and what a job makes hardly ever forms a cycle: looking through all of
+    it after every 700 objects took a tenth of a router's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
 
 
 @asynccontextmanager

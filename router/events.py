@@ -157,9 +157,9 @@ class Feed:
 
     async def follow_organization(
         self, organization_id: OrganizationId, after: int | None
-    ) -> AsyncIterator[JobEvent | None]:
-        """The events with a position over `after` (None: those from now on), without end; None when a heartbeat is
-        due."""
+    ) -> AsyncIterator[Sequence[JobEvent]]:
+        """The events with a position over `after` (None: those from now on), without end: all at once that there are, a
+        commit's or a page; none when a heartbeat is due."""
         with self._following_organization(organization_id) as (channel, doorbell):
             cursor = await self._store.last_position(organization_id) if after is None else after
             reader = self._reader(channel, doorbell, cursor)
@@ -167,12 +167,11 @@ class Feed:
                 events = await reader.take(
                     lambda after: self._store.events_of_organization(organization_id, after, PAGE)
                 )
-                for event in events:
-                    yield event
                 if events:
+                    yield events
                     reader.cursor = events[-1].position
                 elif await reader.is_heartbeat_due():
-                    yield None
+                    yield ()
 
     def _reader(self, channel: _Channel, doorbell: asyncio.Event, cursor: int) -> "_Reader":
         return _Reader(channel.tail, doorbell, cursor, self._heartbeat_s)

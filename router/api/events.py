@@ -4,7 +4,7 @@ Resumed by Last-Event-ID or ?after=: a job's stream counts its own events, an or
 """
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Final, TypeAlias, cast
 
@@ -21,7 +21,7 @@ from router.jobs import EventKind, Job, JobEvent, Json
 
 # What the feed's iterators are: they are closed as soon as a reader goes.
 _OfJob: TypeAlias = AsyncGenerator[JobEvent | LiveOutput | None, None]
-_OfOrganization: TypeAlias = AsyncGenerator[JobEvent | None, None]
+_OfOrganization: TypeAlias = AsyncGenerator[Sequence[JobEvent], None]
 _ID_DIGITS: Final = 18  # fits the database's integers
 
 
@@ -109,8 +109,8 @@ async def _of_job(parts: Parts, job: Job, after: int, include_output: bool) -> A
 async def _of_organization(parts: Parts, organization_id: OrganizationId, after: int) -> AsyncGenerator[bytes, None]:
     yield HEARTBEAT
     async with aclosing(cast(_OfOrganization, parts.feed.follow_organization(organization_id, after))) as followed:
-        async for event in followed:
-            yield HEARTBEAT if event is None else _stored(event, event.position)
+        async for events in followed:
+            yield b"".join(_stored(event, event.position) for event in events) or HEARTBEAT
 
 
 def _stored(event: JobEvent, number: int) -> bytes:
