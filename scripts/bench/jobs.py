@@ -126,6 +126,8 @@ def main() -> None:
             **asyncio.run(measured_http(options.jobs, options.connections, options.paced, folder)),
             "engine": measured_engine(options.paced),
         }
+    added_ms = figures["execute"]["call_p50_ms"] - figures["engine"]["call_p50_ms"]
+    figures["execute"]["overhead_p50_ms"] = round(added_ms, 2)
     for name, values in figures.items():
         print(f"{name:12}" + "".join(f"{key} {value:>9}   " for key, value in values.items()))
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
