@@ -31,7 +31,7 @@ class Connection(HttpToolsProtocol):
 
 class _Gathering:
     """A transport whose writes of one step, such as the head and the body of an answer or the events of one commit, are
-    one call of the system: that costs more than all else that is done to send an event."""
+    one call of the system."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
