@@ -121,7 +121,7 @@ def _absent(parts: Parts, model: str | None) -> Iterator[SkippedShape]:
     for target in alias.candidates if alias else ():
         if target.model not in there:
             owners = [known.vendor for known in parts.catalog.owners(target.model)]
-            where = target.provider or next(iter(owners), "nobody")
+            where = target.provider or next(iter(owners), "node")  # else it is one of the file
             yield SkippedShape(provider_id=where, reason=f"is off, or does not have {target.model} now")
 
 
