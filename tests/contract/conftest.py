@@ -28,7 +28,7 @@ class EngineCase:
 
 
 def text_request(number: int) -> TaskRequest:
-    return TextRequest(prompt=f"request number {number}, please", temperature=0.0, max_tokens=6 + number)
+    return TextRequest(prompt=f"What is {number} plus 4?", temperature=0.0, max_tokens=6 + number)
 
 
 def embedding_request(number: int) -> TaskRequest:
@@ -128,7 +128,11 @@ def engine(_shared_engine: Engine) -> Iterator[Engine]:
 def shipped_models() -> Mapping[str, str]:
     """Folders of real small models by engine. An engine that is not named here gets a tiny random one."""
     root = Path(__file__).parents[2] / "models"
-    return {"text": str(root / "fabric-chat"), "diffusion": str(root / "fabric-image")}
+    return {
+        "text": str(root / "fabric-chat"),
+        "diffusion": str(root / "fabric-image"),
+        "whisper": str(root / "fabric-whisper"),
+    }
 
 
 @pytest.fixture(

@@ -32,10 +32,8 @@ REQUESTS: Final = 6  # of each modality
 
 def text(number: int) -> TaskRequest:
     """Greedy and sampled, short and longer than a step."""
-    prompt = "a circle is round. " * (number + 1)
-    return TextRequest(
-        prompt=prompt[: 12 * (number + 1)], temperature=0.9 * (number % 2), seed=number, max_tokens=4 + 3 * number
-    )
+    prompt = "A circle is round. " * number + f"What is {number} plus 4?"
+    return TextRequest(prompt=prompt, temperature=0.9 * (number % 2), seed=number, max_tokens=4 + 3 * number)
 
 
 def embedding(number: int) -> TaskRequest:

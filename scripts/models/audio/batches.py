@@ -4,8 +4,9 @@ All mixing is done on mel power, where two sounds at once are (nearly) a sum; it
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ WINDOW_FRAMES = 3000
 IGNORED = -100
 NEIGHBOURS = 150  # clips shorter and longer than the one about which a batch is drawn
 UNSURE = 0.15  # of a word at each end: where it ends in a sentence is a guess
+SHIFTED = 0.05  # share of the batches whose windows begin later than at 0
 TIME_WEIGHT = 0.3  # of a timestamp's loss: which word matters more than when
 
 
@@ -32,18 +34,23 @@ class Kind:
     clips: int  # at most, in one window
     words: int  # at most, in one clip
     frames: int  # at most; longer windows are not made
+    is_whole: bool = False  # filled up to 30 s, as they are when the model is used
 
 
 SINGLE = Kind(rows=32, clips=1, words=1, frames=200)
 SHORT = Kind(rows=24, clips=1, words=4, frames=360)
 MEDIUM = Kind(rows=8, clips=4, words=4, frames=1000)
 LONG = Kind(rows=2, clips=12, words=4, frames=WINDOW_FRAMES)
+WHOLE = Kind(rows=4, clips=2, words=4, frames=720, is_whole=True)
 
-# (the step at which it ends, the share of each kind)
+# (the step at which it ends, the share of each kind). Long windows come last: what they need besides what short ones
+# have taught is little, and among them the order of the words is learned ten times slower. So do whole ones, in which the
+# emptiness behind the words is no longer stood for by a few positions (model.py): that is near, and not the same.
 CURRICULUM: Sequence[tuple[float, Sequence[tuple[Kind, float]]]] = (
     (150, ((SINGLE, 1.0),)),
-    (500, ((SINGLE, 0.2), (SHORT, 0.75), (MEDIUM, 0.05))),
-    (math.inf, ((SINGLE, 0.05), (SHORT, 0.6), (MEDIUM, 0.25), (LONG, 0.1))),
+    (2600, ((SINGLE, 0.15), (SHORT, 0.85))),
+    (2725, ((SINGLE, 0.05), (SHORT, 0.35), (MEDIUM, 0.15), (LONG, 0.1), (WHOLE, 0.35))),
+    (math.inf, ((SINGLE, 0.05), (SHORT, 0.5), (MEDIUM, 0.15), (LONG, 0.05), (WHOLE, 0.25))),
 )
 
 
@@ -55,6 +62,8 @@ class Batch:
     labels: Tensor  # (rows, length): what it should say next, or IGNORED
     weights: Tensor  # (rows, length)
     spoken: Tensor  # (rows, frames / 2): the word that is being said, from 1; 0 for none, IGNORED where it is unsure
+    turns: Tensor  # (rows, frames / 2): which of the window's words is about there, counted from 1; 0 for none
+    nth: Tensor  # (rows, length): which of them a label is; 0 for one that is no word
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ class Batches:
         self._noises = noises
         self._singles = [clip for clip in self._clips if len(clip.words) == 1]
         self._words = word_ids(tokenizer)
+        self._known = frozenset(self._words)
         self._token = {name: tokenizer.token_to_id(f"<|{name}|>") for name in _CONTROL}
         self._lengths = _mean_lengths(self._singles)
         self._seed = seed
@@ -86,9 +96,11 @@ class Batches:
 
     def _batch(self, kind: Kind) -> Batch:
         windows = self._windows(kind)
-        frames = max(window.used_frames for window in windows)
+        frames = WINDOW_FRAMES if kind.is_whole else max(window.used_frames for window in windows)
         frames += frames % 2
-        shifted = self._rng.random() < 0.4  # what is said does not depend on when
+        # What is said does not depend on when; but mostly a recording begins with its window, and the first word of one
+        # that begins anywhere is much harder to find.
+        shifted = self._rng.random() < SHIFTED
         first = int(self._rng.integers(0, (WINDOW_FRAMES - frames) // 2 + 1)) if shifted else 0
         rows = [self._row(window.spans, first) for window in windows]
         return Batch(
@@ -97,6 +109,8 @@ class Batches:
             tokens=_padded([tokens[:-1] for tokens, _ in rows], self._token["endoftext"]),
             labels=_padded([labels[1:] for _, labels in rows], IGNORED),
             weights=self._weights([labels[1:] for _, labels in rows]),
+            turns=torch.from_numpy(np.stack([self._turns(window, frames // 2) for window in windows])),
+            nth=_padded([self._counted(labels[1:]) for _, labels in rows], 0),
             spoken=torch.from_numpy(np.stack([self._spoken(window, frames // 2) for window in windows])),
         )
 
@@ -167,19 +181,35 @@ class Batches:
         """Up to `frames` with zeros, as faster-whisper fills a window."""
         return np.pad(window.mel, ((0, 0), (0, frames - window.used_frames)))
 
-    def _spoken(self, window: Window, positions: int) -> NDArray[np.int64]:
-        """Which word each position is in, guessed from how long each takes when it is said alone."""
-        labels = np.zeros(positions, np.int64)
+    def _said(self, window: Window) -> Iterator[tuple[int, float, float]]:
+        """(word, first position, last position) of each, guessed from how long each takes when it is said alone."""
         for words, start, end in window.spans:
             shares = self._lengths[list(words)].cumsum() / self._lengths[list(words)].sum()
-            at = start // 2
+            at = start / 2
             for word, share in zip(words, shares, strict=True):
                 until = (start + share * (end - start)) / 2
-                edge = (until - at) * UNSURE
-                labels[int(at) : int(until) + 1] = IGNORED
-                labels[int(at + edge) : int(until - edge) + 1] = word + 1
+                yield word, at, until
                 at = until
+
+    def _spoken(self, window: Window, positions: int) -> NDArray[np.int64]:
+        """Which word each position is in."""
+        labels = np.zeros(positions, np.int64)
+        for word, at, until in self._said(window):
+            edge = (until - at) * UNSURE
+            labels[int(at) : int(until) + 1] = IGNORED
+            labels[int(at + edge) : int(until - edge) + 1] = word + 1
         return labels
+
+    def _turns(self, window: Window, positions: int) -> NDArray[np.int64]:
+        turns = np.zeros(positions, np.int64)
+        for turn, (_, at, until) in enumerate(self._said(window), 1):
+            turns[int(at) : int(until) + 1] = turn
+        return turns
+
+    def _counted(self, labels: Sequence[int]) -> list[int]:
+        """Each word's place among the words of its row."""
+        turn = count(1)
+        return [next(turn) if label in self._known else 0 for label in labels]
 
     def _row(self, spans: Sequence[tuple[Sequence[int], int, int]], first: int) -> tuple[list[int], list[int]]:
         """(the tokens, the labels): the label of a token stands at its own place, IGNORED where it is given."""

@@ -1,6 +1,8 @@
 """The network: a Whisper of 1.6 million parameters, and the encoder over windows shorter than 30 s for training."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from scripts.models.audio.words import WORDS
 
 WIDTH = 128
 POSITIONS = 1500  # of 20 ms, in a window
-EMPTY = 8
+EMPTY = 32
 TIME_SCALE = 0.05  # of the timestamps' first embeddings; near the 0.02 of the others, so that no token shouts
 
 
@@ -89,6 +91,21 @@ def encode(model: WhisperForConditionalGeneration, mels: Tensor, first_position:
 def _convolved(model: WhisperForConditionalGeneration, mels: Tensor) -> Tensor:
     encoder = model.model.encoder
     return functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mels)))).permute(0, 2, 1)
+
+
+@contextmanager
+def watched(model: WhisperForConditionalGeneration) -> Iterator[list[Tensor]]:
+    """The cross-attention of each layer of the decoder while it runs, (batch, heads, length, positions)."""
+    seen: list[Tensor] = []
+    hooks = [
+        layer.encoder_attn.register_forward_hook(lambda _module, _given, made: seen.append(made[1]))
+        for layer in model.model.decoder.layers
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def decode(model: WhisperForConditionalGeneration, encoded: Encoded, tokens: Tensor) -> Tensor:
