@@ -25,7 +25,8 @@ async def test_one_that_does_not_begin_to_answer_is_left(gathered: Gather) -> No
 
 async def test_one_that_falls_silent_is_left(gathered: Gather) -> None:
     provider = Wrapped(
-        Scripted([Queued(0), STARTED, TextDelta("a"), asyncio.Event()]), [Timed(TimeLimits(head_s=dict.fromkeys(Modality, SOON), idle_s=SOON))]
+        Scripted([Queued(0), STARTED, TextDelta("a"), asyncio.Event()]),
+        [Timed(TimeLimits(head_s=dict.fromkeys(Modality, SOON), idle_s=SOON))],
     )
     with pytest.raises(NodeUnavailable, match=r"was silent for 0\.01 s"):
         await gathered(provider)
