@@ -105,6 +105,7 @@ def model(status: NodeStatus, name: str) -> Any:
 
 async def test_a_chat_is_queued_started_spoken_and_finished(start_node: StartNode) -> None:
     async with start_node() as client:
+        await client.run(text("before"))  # while the model is being loaded nobody can say how long it will take
         events = await client.run(text())
     queued, started = events[:2]
     assert isinstance(queued, Queued)
