@@ -101,7 +101,12 @@ async def test_a_job_waits_rather_than_go_away_while_the_box_is_down(tmp_path: P
         await it.stop_node()
         created = await it.edge.client.post("/v1/jobs", json=LOCAL | {"model": model})
         job_id = created.json()["data"]["id"]
-        explained = await it.explained(job_id)
+        # Where nothing can serve it, it waits for a place, and between two looks for the next look.
+        waits = await it.edge.until(
+            f"/v1/jobs/{job_id}/explain",
+            lambda answer: answer.json()["data"]["held_by"]["code"] in ("no_provider", "retry_delay"),
+        )
+        explained = waits.json()["data"]
         direct = await it.edge.client.post("/v1/providers/execute", json=LOCAL | {"model": model})
         stream = await it.edge.client.post("/v1/providers/execute/stream", json=LOCAL | {"model": model})
         status = (await it.edge.client.get(f"/v1/jobs/{job_id}")).json()["data"]["status"]
