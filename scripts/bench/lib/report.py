@@ -1,36 +1,122 @@
-"""What a benchmark of an engine prints: a table for people, then one line of JSON."""
+"""What a benchmark prints: a table for people, then one line of JSON. docs/benchmarks.md is made of those lines."""
 
 import json
 import os
 import platform
+import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
-import transformers
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: what was done, beside which peer, and what a round gave.
+
+    `values` are ratios, ours by theirs, one for each alternating round; or, with another unit, the figure itself.
+    """
+
+    work: str  # "text, 32 at once, 20M parameters"
+    peer: str  # "transformers' continuous batching"; "" where there is none
+    measure: str  # "tokens/s", "TTFT p95"
+    values: Sequence[float]
+    unit: str = "x"
+    at_least: float | None = None  # what to reach; at most one of the two
+    at_most: float | None = None
+    ours: float | None = None  # the medians of both sides, in the measure's own unit, for people
+    theirs: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def is_reached(self) -> bool | None:
+        """None: there is no target."""
+        if self.at_least is not None:
+            return self.median >= self.at_least
+        return None if self.at_most is None else self.median <= self.at_most
+
+    @property
+    def target(self) -> str:
+        if self.at_least is not None:
+            return f">= {self.at_least:g} {self.unit}"
+        return "" if self.at_most is None else f"<= {self.at_most:g} {self.unit}"
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "work": self.work,
+            "peer": self.peer,
+            "measure": self.measure,
+            "unit": self.unit,
+            "median": _short(self.median),
+            "low": _short(min(self.values)),
+            "high": _short(max(self.values)),
+            "rounds": len(self.values),
+            "target": self.target,
+            "is_reached": self.is_reached,
+            "ours": None if self.ours is None else _short(self.ours),
+            "theirs": None if self.theirs is None else _short(self.theirs),
+        }
+
+
+def publish(bench: str, rows: Sequence[Row], **facts: object) -> None:
+    """Prints the rows and then the line that the table of all benchmarks is made of. `facts`: sizes, settings, checks."""
+    for row in rows:
+        said = {None: "", True: "reached", False: "MISSED"}[row.is_reached]
+        sides = "" if row.ours is None or row.theirs is None else f"  ({_short(row.ours)} against {_short(row.theirs)})"
+        spread = f"{row.median:8.3g} {row.unit}  [{min(row.values):.3g}, {max(row.values):.3g}]"
+        print(f"{row.work}; {row.peer}; {row.measure}:{spread}{sides}  {row.target} {said}".rstrip())
+    print(json.dumps({"bench": bench, "rows": [row.as_json() for row in rows], "facts": facts, **circumstances()}))
+
+
 def report(bench: str, rates: Mapping[str, float], unit: str, ratios: Mapping[str, float], **facts: object) -> None:
-    """rates: `unit` per second by way of running; ratios: the ones that a reader should compare between machines."""
+    """For a benchmark whose line is not part of the table. rates: `unit` per second by way of running."""
     width = max(map(len, (*rates, *ratios)))
     for name, rate in rates.items():
         print(f"{name:{width}}  {rate:9.1f} {unit}/s")
     for name, ratio in ratios.items():
         print(f"{name:{width}}  {ratio:9.2f} x")
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
     figures = {
         "rates": {name: round(rate, 2) for name, rate in rates.items()},
         "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
     }
-    print(json.dumps({"bench": bench, "unit": unit, **figures, **facts, **machine, **versions, "commit": _commit()}))
+    print(json.dumps({"bench": bench, "unit": unit, **figures, **facts, **circumstances()}))
+
+
+def circumstances() -> dict[str, object]:
+    """The machine, how busy it is, and what runs."""
+    return {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "transformers")},
+        "commit": _commit(),
+    }
+
+
+def _short(figure: float) -> float:
+    """Four digits, which is more than any of them is worth."""
+    return float(f"{figure:.4g}")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _commit() -> str:
