@@ -1,4 +1,4 @@
-"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, and --long."""
+"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, --long, --rounds."""
 
 import ipaddress
 import sys
@@ -39,11 +39,12 @@ settings.register_profile("fabric", deadline=None, max_examples=50)  # no wall-c
 settings.load_profile("fabric")
 
 
-# ---- the long form ----
+# ---- the long form, and many rounds ----
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also the tests that are marked long: many rounds of others")
+    parser.addoption("--long", action="store_true", help="also the tests that are marked long: the long form of others")
+    parser.addoption("--rounds", type=int, metavar="N", help="run the tests that are marked rounds N times, not a few")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,3 +53,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def round_number(request: pytest.FixtureRequest) -> int:
+    """Of a test that is marked rounds, from 0: the seed of what it leaves to chance."""
+    number: int = request.param
+    return number
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if marker := metafunc.definition.get_closest_marker("rounds"):
+        if "round_number" not in metafunc.fixturenames:
+            metafunc.fixturenames.append("round_number")
+        rounds = metafunc.config.getoption("--rounds") or marker.args[0]
+        metafunc.parametrize("round_number", range(rounds), indirect=True)

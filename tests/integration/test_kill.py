@@ -12,7 +12,7 @@ import pytest
 
 from box import Box, running
 
-ROUNDS = 20
+KILLS = 20
 WRITERS = 4
 WORDS = 100  # of a prompt; the fake engine says one a step, so that some jobs run at any moment
 END_S = 120.0  # seconds for the jobs that the last kill left over
@@ -53,7 +53,7 @@ async def _submit(client: httpx.AsyncClient, prompt: str) -> str:
 
 async def _kill_twenty_times(box: Box, dice: random.Random) -> Counter[str]:
     killed: Counter[str] = Counter()
-    while killed.total() < ROUNDS:
+    while killed.total() < KILLS:
         await asyncio.sleep(dice.uniform(0.05, 1.0))  # the moment is the point of this test
         for victim in dice.choice([["node.cli"], ["route"], ["node.cli", "route"]]):
             if (child := box.child(victim)) is not None:
@@ -80,7 +80,8 @@ async def _ends(client: httpx.AsyncClient, jobs: Sequence[str]) -> dict[str, tup
 
 
 @pytest.mark.timeout(600)  # twenty restarts of processes that take seconds to start
-async def test_twenty_kills_lose_no_acknowledged_job(tmp_path: Path, fake_models: Path) -> None:
+@pytest.mark.rounds(1)
+async def test_twenty_kills_lose_no_acknowledged_job(tmp_path: Path, fake_models: Path, round_number: int) -> None:
     # A job may be hit by one kill after the other: the bound on attempts is another test's.
     async with running(tmp_path / "data", fake_models, FABRIC_MAX_ATTEMPTS="100") as box:
         stop = asyncio.Event()
@@ -88,14 +89,14 @@ async def test_twenty_kills_lose_no_acknowledged_job(tmp_path: Path, fake_models
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
                 tasks.create_task(writer.run(stop))
-            killed = await _kill_twenty_times(box, random.Random(7))
+            killed = await _kill_twenty_times(box, random.Random(round_number))
             stop.set()
         acknowledged = {job: prompt for writer in writers for job, prompt in writer.acknowledged.items()}
         async with httpx.AsyncClient(base_url=box.url, timeout=END_S) as client:
             ends = await _ends(client, list(acknowledged))
 
     assert set(killed) == {"node.cli", "route"}
-    assert len(set(acknowledged.values())) == len(acknowledged) > ROUNDS
+    assert len(set(acknowledged.values())) == len(acknowledged) > KILLS
     assert {job: end["status"] for job, (end, _) in ends.items()} == dict.fromkeys(acknowledged, "completed")
     assert any(end["attempts"] > 1 for end, _ in ends.values()), "no kill hit a running job: the test shows nothing"
     for job, (end, kinds) in ends.items():

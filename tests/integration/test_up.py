@@ -98,6 +98,7 @@ async def test_the_tour_shows_right_answers(box: Box) -> None:
     assert f"{box.url}/docs" in output
 
 
+@pytest.mark.rounds(1)
 async def test_a_node_that_dies_is_started_again_and_serves(client: httpx.AsyncClient, box: Box) -> None:
     node = box.child("node.cli")
     assert node is not None
@@ -115,6 +116,7 @@ async def test_ctrl_c_ends_everything_cleanly(tmp_path: Path, fake_models: Path)
         assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
+@pytest.mark.rounds(1)
 async def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path, fake_models: Path) -> None:
     async with running(tmp_path / "data", fake_models) as box:
         family = psutil.Process(box.process.pid).children(recursive=True)

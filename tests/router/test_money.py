@@ -110,6 +110,7 @@ async def test_a_call_that_may_have_been_paid_is_the_last_paid_one_of_its_job(tm
     assert (record.cost_micro, record.is_exact, record.outcome) == (100, False, Outcome.FAILED)
 
 
+@pytest.mark.rounds(1)
 async def test_a_paid_call_that_its_router_left_is_not_made_again_after_a_restart(tmp_path: Path) -> None:
     hanging = paid([STARTED, asyncio.Event()])
     job = a_job(model=MODEL, params={"max_tokens": 100})

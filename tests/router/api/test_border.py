@@ -1,6 +1,6 @@
 """The border between replay and live: subscribers come, go and resume while events are written, and the server restarts.
 
-scripts/test --long tests/router/api/test_border.py     fifty rounds; without --long, three
+scripts/test --rounds 50 -x tests/router/api/test_border.py     fifty rounds in a row
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from edge import answering
 from box import free_port
 from router.settings import RouterSettings
 
-ROUNDS: Final = [*range(3), *(pytest.param(number, marks=pytest.mark.long) for number in range(3, 50))]
 SUBSCRIBERS: Final = 50
 JOBS: Final = 24
 EVENTS: Final = 3 * JOBS  # created, started and completed of each; a shutdown gives jobs back without an event
@@ -90,10 +89,10 @@ class Writer:
                 return str(response.json()["data"]["id"])
 
 
-@pytest.mark.parametrize("number", ROUNDS)
-async def test_every_subscriber_gets_each_event_once_across_a_restart(tmp_path: Path, number: int) -> None:
+@pytest.mark.rounds(3)
+async def test_every_subscriber_gets_each_event_once_across_a_restart(tmp_path: Path, round_number: int) -> None:
     settings = RouterSettings(port=free_port(), data_dir=tmp_path, nodes=())
-    chance = random.Random(number)
+    chance = random.Random(round_number)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with (
         asyncio.timeout(BOUND_S),

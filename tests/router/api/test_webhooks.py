@@ -198,6 +198,7 @@ async def test_webhooks_made_without_a_path_belong_to_the_organization_that_is_n
     assert [each["id"] for each in listed] == [_data(named)["id"], _data(by_header)["id"]]
 
 
+@pytest.mark.rounds(1)
 async def test_a_restarted_router_goes_on_delivering(tmp_path: Path, receiver: Receiver) -> None:
     settings = RouterSettings(port=0, data_dir=tmp_path, nodes=(), allow_private_targets=("true",))
     async with answering(settings) as edge:

@@ -200,6 +200,7 @@ asyncio.run(run(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.rounds(1)
 async def test_a_kill_between_the_file_and_its_record_leaves_nothing_for_long(tmp_path: Path) -> None:
     """The other process has its file in place and waits for the database, which is held here, when it is killed."""
     keeper = tmp_path / "keeper.py"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import pytest
 from scripted import LANE, ORGANIZATION
 
 from router.jobs import JobEvent, JobState
@@ -16,7 +17,7 @@ from router.store.base import Ending
 from router.store.sql import SqlStore
 
 ROOT: Final = Path(__file__).parents[3]
-ROUNDS: Final = 4
+KILLS: Final = 4
 
 
 def killed_after(lines: int, path: Path) -> list[tuple[str, str]]:
@@ -34,9 +35,10 @@ def killed_after(lines: int, path: Path) -> list[tuple[str, str]]:
 def ignore(_events: Sequence[JobEvent]) -> None: ...
 
 
-async def test_nothing_acknowledged_is_lost_and_each_job_ends_once(tmp_path: Path) -> None:
-    path, dice = tmp_path / "jobs.db", random.Random(7)
-    told = [line for _ in range(ROUNDS) for line in killed_after(dice.randint(50, 300), path)]
+@pytest.mark.rounds(1)
+async def test_nothing_acknowledged_is_lost_and_each_job_ends_once(tmp_path: Path, round_number: int) -> None:
+    path, dice = tmp_path / "jobs.db", random.Random(round_number)
+    told = [line for _ in range(KILLS) for line in killed_after(dice.randint(50, 300), path)]
     store = SqlStore(f"sqlite:///{path}", ignore)
     await store.open()
     while leases := await store.claim({LANE: 500}, 60.0):

@@ -50,6 +50,7 @@ async def test_another_process_that_holds_the_file_is_named(tmp_path: Path) -> N
         process.communicate()
 
 
+@pytest.mark.rounds(1)
 async def test_a_restart_finds_the_jobs_and_adopts_what_ran_at_once(tmp_path: Path) -> None:
     clock = ManualClock()
     store = at(tmp_path, clock)
@@ -76,6 +77,7 @@ async def test_a_restart_finds_the_jobs_and_adopts_what_ran_at_once(tmp_path: Pa
     await store.close()
 
 
+@pytest.mark.rounds(1)
 async def test_a_retry_that_waits_still_waits_after_a_restart(tmp_path: Path) -> None:
     clock = ManualClock()
     store = at(tmp_path, clock)

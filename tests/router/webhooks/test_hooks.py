@@ -111,6 +111,7 @@ async def test_a_webhook_gets_nothing_of_before_it_was_made_nor_of_other_organiz
 # ---- at least once ----
 
 
+@pytest.mark.rounds(1)
 async def test_a_restart_delivers_exactly_what_was_missed(tmp_path: Path, receiver: Receiver) -> None:
     async with hooked(tmp_path) as box:
         await box.add(receiver.url(), "job.cancelled")
@@ -124,6 +125,7 @@ async def test_a_restart_delivers_exactly_what_was_missed(tmp_path: Path, receiv
     assert sorted(ids) == [f"evt_{job.id.removeprefix('job_')}_2" for job in (told, *missed)]
 
 
+@pytest.mark.rounds(1)
 async def test_a_router_killed_before_it_stored_the_answer_sends_again_with_the_same_id(
     tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -402,6 +404,7 @@ async def test_a_rotated_secret_signs_what_comes_after(box: Hooked, receiver: Re
         assert construct_event(got.body, got.headers["x-fabric-signature"], secret)
 
 
+@pytest.mark.rounds(1)
 async def test_a_job_that_ends_after_a_restart_is_told_all_the_same(tmp_path: Path, receiver: Receiver) -> None:
     async with hooked(tmp_path) as box:
         stored = await box.hooks.expect(ORGANIZATION, receiver.url())
