@@ -43,6 +43,16 @@ class Message:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What every answer has to be, token by token."""
+
+    kind: Literal["json_object", "json_schema", "regex", "grammar"]
+    definition: str = ""  # the schema as JSON text, the pattern, the grammar (Lark, or GBNF); of json_object nothing
+    name: str = ""  # of a schema, for a vendor that wants one
+    is_strict: bool = False  # what a vendor is told of a schema; a model on this box keeps to all of it anyway
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
     """Text to continue, or a conversation to answer: exactly one of `prompt` and `messages`."""
@@ -57,6 +67,11 @@ class TextRequest:
     stop: Sequence[str] = ()
     seed: int | None = None  # None: a fresh one
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0  # taken from a token's logit for each time that the answer has it
+    presence_penalty: float = 0.0  # once, when the answer has it
+    logprobs: int | None = None  # of each token, and of so many that were likeliest in its place; None: of none
+    n: int = 1  # answers to the one prompt
+    response_format: ResponseFormat | None = None  # None: any text
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +148,33 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token and the natural logarithm of the probability that the model gave it, before any penalty, temperature,
+    filter or format."""
+
+    data: bytes  # of its text: a token may end within a character
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenToken:
+    """A token of the answer, and those that were likeliest in its place, likeliest first."""
+
+    token: TokenLogprob
+    top: Sequence[TokenLogprob] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextResult:
     text: str
     finish_reason: Literal["stop", "length"]
+    logprobs: Sequence[ChosenToken] = ()  # of the text's tokens, where they were asked for; the end token is none
+    more: Sequence["TextResult"] = ()  # the other answers, where more than one was asked for
+
+    @property
+    def answers(self) -> Sequence["TextResult"]:
+        """All of them, this one first."""
+        return (self, *self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +271,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    text: str  # to append to what came before
+    text: str  # to append to what came before in its answer
+    answer: int = 0  # which of those that were asked for
+    logprobs: Sequence[ChosenToken] = ()  # of the tokens that are new, where they were asked for
 
 
 @dataclass(frozen=True, slots=True)

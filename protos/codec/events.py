@@ -3,13 +3,14 @@
 Not about what was asked (tasks.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, assert_never, cast
 
 from protos.codec.usage import usage_from, usage_message
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.types import (
     AudioResult,
+    ChosenToken,
     EmbeddingResult,
     Finished,
     GeneratedImage,
@@ -28,6 +29,7 @@ from protos.types import (
     TextDelta,
     TextResult,
     Timings,
+    TokenLogprob,
     Word,
 )
 
@@ -43,8 +45,9 @@ def event_messages(task_id: TaskId, event: TaskEvent) -> Iterator[pb.TaskEvent]:
             yield pb.TaskEvent(task_id=task_id, started=pb.Started(node_id=node_id, model=model))
         case Progress(fraction, step, steps):
             yield pb.TaskEvent(task_id=task_id, progress=pb.Progress(fraction=fraction, step=step, steps=steps))
-        case TextDelta(text):
-            yield pb.TaskEvent(task_id=task_id, output=pb.Output(text=text))
+        case TextDelta(text, answer, logprobs):
+            output = pb.Output(text=text, answer=answer, logprobs=map(_chosen_message, logprobs))
+            yield pb.TaskEvent(task_id=task_id, output=output)
         case SegmentDelta(segment):
             yield pb.TaskEvent(task_id=task_id, output=pb.Output(segment=_segment_message(segment)))
         case Preview(index, data, content_type):
@@ -60,8 +63,8 @@ def _finished_messages(task_id: TaskId, event: Finished) -> Iterator[pb.TaskEven
     message = pb.Finished(usage=usage_message(event.usage), timings=_timings_message(event.timings))
     result = event.result
     match result:
-        case TextResult(text, finish_reason):
-            message.text.CopyFrom(pb.TextResult(text=text, finish_reason=finish_reason))
+        case TextResult():
+            message.text.CopyFrom(_text_result_message(result))
         case EmbeddingResult(dimensions, vectors):
             yield from _chunks(task_id, _VECTORS, vectors)
             message.embedding.CopyFrom(pb.EmbeddingResult(dimensions=dimensions, blob_name=_VECTORS))
@@ -117,8 +120,7 @@ class EventReader:
     def _result(self, message: pb.Finished) -> TaskResult:
         match message.WhichOneof("result"):
             case "text":
-                reason = cast(Literal["stop", "length"], message.text.finish_reason)
-                return TextResult(message.text.text, reason)
+                return _text_result_from(message.text)
             case "embedding":
                 return EmbeddingResult(message.embedding.dimensions, self._blob(message.embedding.blob_name))
             case "audio":
@@ -139,13 +141,44 @@ class EventReader:
 def _output_from(message: pb.Output) -> TaskEvent | None:
     match message.WhichOneof("piece"):
         case "text":
-            return TextDelta(message.text)
+            return TextDelta(message.text, message.answer, _chosen_from(message.logprobs))
         case "segment":
             return SegmentDelta(_segment_from(message.segment))
         case "preview":
             return Preview(message.preview.index, message.preview.data, message.preview.content_type)
         case _:
             return None
+
+
+def _text_result_message(result: TextResult) -> pb.TextResult:
+    return pb.TextResult(
+        text=result.text,
+        finish_reason=result.finish_reason,
+        logprobs=map(_chosen_message, result.logprobs),
+        more=map(_text_result_message, result.more),
+    )
+
+
+def _text_result_from(message: pb.TextResult) -> TextResult:
+    reason = cast(Literal["stop", "length"], message.finish_reason)
+    more = tuple(_text_result_from(each) for each in message.more)
+    return TextResult(message.text, reason, _chosen_from(message.logprobs), more)
+
+
+def _chosen_message(chosen: ChosenToken) -> pb.ChosenToken:
+    return pb.ChosenToken(token=_token_message(chosen.token), top=map(_token_message, chosen.top))
+
+
+def _chosen_from(messages: Iterable[pb.ChosenToken]) -> tuple[ChosenToken, ...]:
+    return tuple(ChosenToken(_token_from(each.token), tuple(map(_token_from, each.top))) for each in messages)
+
+
+def _token_message(token: TokenLogprob) -> pb.TokenLogprob:
+    return pb.TokenLogprob(data=token.data, logprob=token.logprob)
+
+
+def _token_from(message: pb.TokenLogprob) -> TokenLogprob:
+    return TokenLogprob(message.data, message.logprob)
 
 
 def _generated_message(blob_name: str, image: GeneratedImage) -> pb.GeneratedImage:

@@ -20,6 +20,7 @@ from protos.types import (
     ModelId,
     OrganizationId,
     Privacy,
+    ResponseFormat,
     Task,
     TaskId,
     TaskRequest,
@@ -113,6 +114,11 @@ def _text_message(request: TextRequest) -> pb.TextRequest:
         stop=request.stop,
         seed=request.seed,
         repetition_penalty=request.repetition_penalty,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logprobs=request.logprobs,
+        n=request.n,
+        response_format=_format_message(request.response_format),
     )
     if request.prompt is not None:
         message.prompt = request.prompt
@@ -128,8 +134,32 @@ def _text_from(message: pb.TextRequest) -> TextRequest:
         top_k=message.top_k,
         min_p=message.min_p,
         stop=tuple(message.stop),
-        **_given(message, "temperature", "top_p", "max_tokens", "seed", "repetition_penalty"),
+        frequency_penalty=message.frequency_penalty,
+        presence_penalty=message.presence_penalty,
+        response_format=_format_from(message.response_format) if message.HasField("response_format") else None,
+        **_given(message, "temperature", "top_p", "max_tokens", "seed", "repetition_penalty", "logprobs", "n"),
     )
+
+
+def _format_message(response_format: ResponseFormat | None) -> pb.ResponseFormat | None:
+    if response_format is None:
+        return None
+    return pb.ResponseFormat(
+        kind=response_format.kind,
+        definition=response_format.definition,
+        name=response_format.name,
+        strict=response_format.is_strict,
+    )
+
+
+def _format_from(message: pb.ResponseFormat) -> ResponseFormat:
+    match message.kind:
+        case "json_object" | "json_schema" | "regex" | "grammar" as kind:
+            return ResponseFormat(kind, message.definition, message.name, message.strict)
+        case other:
+            raise InputInvalid.at(
+                "response_format.kind", f"is {other!r}: give one of json_object, json_schema, regex, grammar"
+            )
 
 
 def _image_message(request: ImageRequest) -> pb.ImageRequest:

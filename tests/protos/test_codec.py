@@ -15,6 +15,7 @@ from protos.types import (
     AudioRequest,
     AudioResult,
     Blob,
+    ChosenToken,
     Device,
     EmbeddingRequest,
     EmbeddingResult,
@@ -35,6 +36,7 @@ from protos.types import (
     Preview,
     Progress,
     Queued,
+    ResponseFormat,
     Segment,
     SegmentDelta,
     Started,
@@ -46,6 +48,7 @@ from protos.types import (
     TextResult,
     Tier,
     Timings,
+    TokenLogprob,
     Usage,
     Word,
 )
@@ -75,6 +78,19 @@ SAMPLING = {
     "stop": many(WORDS),
     "seed": maybe(BIG),
     "repetition_penalty": NUMBERS,
+    "frequency_penalty": NUMBERS,
+    "presence_penalty": NUMBERS,
+    "logprobs": maybe(COUNTS),
+    "n": COUNTS,
+    "response_format": maybe(
+        st.builds(
+            ResponseFormat,
+            st.sampled_from(["json_object", "json_schema", "regex", "grammar"]),
+            WORDS,
+            WORDS,
+            st.booleans(),
+        )
+    ),
 }
 TEXTS = st.builds(TextRequest, prompt=WORDS, **SAMPLING) | st.builds(
     TextRequest, messages=st.lists(st.builds(Message, WORDS, WORDS), min_size=1, max_size=3).map(tuple), **SAMPLING
@@ -118,9 +134,12 @@ TASKS = st.builds(
     privacy=st.sampled_from(["any", "local_only"]),
     is_forwarded=st.booleans(),
 )
+TOKENS = st.builds(TokenLogprob, FILES, NUMBERS)
+CHOSEN = many(st.builds(ChosenToken, TOKENS, many(TOKENS)))
+ANSWERS = st.builds(TextResult, WORDS, st.sampled_from(["stop", "length"]), CHOSEN)
 SEGMENTS = st.builds(Segment, NUMBERS, NUMBERS, WORDS, many(st.builds(Word, NUMBERS, NUMBERS, WORDS, NUMBERS)))
 RESULTS = st.one_of(
-    st.builds(TextResult, WORDS, st.sampled_from(["stop", "length"])),
+    st.builds(TextResult, WORDS, st.sampled_from(["stop", "length"]), CHOSEN, many(ANSWERS)),
     st.builds(ImageResult, many(st.builds(GeneratedImage, FILES, WORDS, COUNTS, COUNTS, BIG))),
     st.builds(AudioResult, WORDS, WORDS, NUMBERS, many(SEGMENTS)),
     st.builds(EmbeddingResult, COUNTS, FILES),
@@ -140,7 +159,7 @@ EVENTS = st.one_of(
     st.builds(Queued, COUNTS),
     st.builds(Started, NAMES.map(NodeId), NAMES.map(ModelId)),
     st.builds(Progress, NUMBERS, COUNTS, COUNTS),
-    st.builds(TextDelta, WORDS),
+    st.builds(TextDelta, WORDS, COUNTS, CHOSEN),
     st.builds(SegmentDelta, SEGMENTS),
     st.builds(Preview, COUNTS, FILES, WORDS),
     st.builds(Finished, RESULTS, USAGES, TIMINGS),
@@ -299,4 +318,10 @@ def test_a_zero_that_a_caller_set_is_not_taken_for_a_default() -> None:
 )
 def test_an_unknown_tier_or_privacy_is_refused_with_what_there_is(message: pb.Task, wrong: str) -> None:
     with pytest.raises(InputInvalid, match=wrong):
+        codec.task_from(message, no_blob)
+
+
+def test_a_format_of_an_unknown_kind_is_refused_with_those_there_are() -> None:
+    message = pb.Task(id="t", text=pb.TextRequest(prompt="hi", response_format=pb.ResponseFormat(kind="xml")))
+    with pytest.raises(InputInvalid, match=r"response_format.kind: is 'xml': give one of json_object, json_schema"):
         codec.task_from(message, no_blob)

@@ -79,7 +79,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
 
 class TextRequest(_message.Message):
-    __slots__ = ("prompt", "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed", "repetition_penalty")
+    __slots__ = ("prompt", "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed", "repetition_penalty", "frequency_penalty", "presence_penalty", "logprobs", "n", "response_format")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,11 @@ class TextRequest(_message.Message):
     STOP_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FORMAT_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     messages: Messages
     temperature: float
@@ -100,7 +105,24 @@ class TextRequest(_message.Message):
     stop: _containers.RepeatedScalarFieldContainer[str]
     seed: int
     repetition_penalty: float
-    def __init__(self, prompt: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., repetition_penalty: _Optional[float] = ...) -> None: ...
+    frequency_penalty: float
+    presence_penalty: float
+    logprobs: int
+    n: int
+    response_format: ResponseFormat
+    def __init__(self, prompt: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., repetition_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., logprobs: _Optional[int] = ..., n: _Optional[int] = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ...) -> None: ...
+
+class ResponseFormat(_message.Message):
+    __slots__ = ("kind", "definition", "name", "strict")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    definition: str
+    name: str
+    strict: bool
+    def __init__(self, kind: _Optional[str] = ..., definition: _Optional[str] = ..., name: _Optional[str] = ..., strict: _Optional[bool] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("items",)
@@ -233,14 +255,34 @@ class Progress(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("text", "segment", "preview")
+    __slots__ = ("text", "segment", "preview", "answer", "logprobs")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     text: str
     segment: Segment
     preview: Preview
-    def __init__(self, text: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ...) -> None: ...
+    answer: int
+    logprobs: _containers.RepeatedCompositeFieldContainer[ChosenToken]
+    def __init__(self, text: _Optional[str] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., answer: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[ChosenToken, _Mapping]]] = ...) -> None: ...
+
+class TokenLogprob(_message.Message):
+    __slots__ = ("data", "logprob")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    logprob: float
+    def __init__(self, data: _Optional[bytes] = ..., logprob: _Optional[float] = ...) -> None: ...
+
+class ChosenToken(_message.Message):
+    __slots__ = ("token", "top")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    token: TokenLogprob
+    top: _containers.RepeatedCompositeFieldContainer[TokenLogprob]
+    def __init__(self, token: _Optional[_Union[TokenLogprob, _Mapping]] = ..., top: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ...) -> None: ...
 
 class Preview(_message.Message):
     __slots__ = ("index", "data", "content_type")
@@ -277,12 +319,16 @@ class Finished(_message.Message):
     def __init__(self, text: _Optional[_Union[TextResult, _Mapping]] = ..., image: _Optional[_Union[ImageResult, _Mapping]] = ..., audio: _Optional[_Union[AudioResult, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingResult, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class TextResult(_message.Message):
-    __slots__ = ("text", "finish_reason")
+    __slots__ = ("text", "finish_reason", "logprobs", "more")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish_reason: str
-    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[str] = ...) -> None: ...
+    logprobs: _containers.RepeatedCompositeFieldContainer[ChosenToken]
+    more: _containers.RepeatedCompositeFieldContainer[TextResult]
+    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[ChosenToken, _Mapping]]] = ..., more: _Optional[_Iterable[_Union[TextResult, _Mapping]]] = ...) -> None: ...
 
 class ImageResult(_message.Message):
     __slots__ = ("images",)
