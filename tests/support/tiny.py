@@ -14,7 +14,18 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 
 from node.engine import DeviceSpec, Done, Engine, Failed, ModelSpec, Prepared
 from protos.errors import FabricError
-from protos.types import Modality, ModelId, Progress, Task, TaskId, TaskResult, TextDelta, TextRequest, Usage
+from protos.types import (
+    ChosenToken,
+    Modality,
+    ModelId,
+    Progress,
+    Task,
+    TaskId,
+    TaskResult,
+    TextDelta,
+    TextRequest,
+    Usage,
+)
 
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 TEMPLATE = "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
@@ -25,7 +36,7 @@ def character_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerF
     """One token for each printable ASCII character, and <end>."""
     vocabulary = {"<end>": 0} | {character: i + 1 for i, character in enumerate(CHARACTERS)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.decoder = decoders.Fuse()
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])  # each token's bytes can be told
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
     tokenizer.chat_template = template
     return tokenizer
@@ -74,7 +85,8 @@ class Desk:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.deltas: dict[str, list[str]] = {}
+        self.deltas: dict[str, list[str]] = {}  # of the first answer; of another under "name#1"
+        self.logprobs: dict[str, list[ChosenToken]] = {}  # as the deltas told them
         self.done: dict[str, TaskResult] = {}
         self.usage: dict[str, Usage] = {}
         self.failed: dict[str, FabricError] = {}
@@ -92,8 +104,10 @@ class Desk:
         self.sizes.append(sum(step.work.values()))
         for task_id, event in step.events:
             match event:
-                case TextDelta(text):
-                    self.deltas.setdefault(task_id, []).append(text)
+                case TextDelta(text, answer):
+                    name = f"{task_id}#{answer}" if answer else task_id
+                    self.deltas.setdefault(name, []).append(text)
+                    self.logprobs.setdefault(name, []).extend(event.logprobs)
                 case Done(raw, usage):
                     self.done[task_id] = self.engine.finish(raw)
                     self.usage[task_id] = usage

@@ -11,16 +11,18 @@ from typing import Final
 import torch
 from transformers import AutoTokenizer
 
-from node.engine import DeviceSpec, Done, Failed, ModelSpec, Prepared, Step, StepEvent
+from node.engine import DeviceSpec, Failed, ModelSpec, Prepared, Step, StepEvent
 from node.engines.text.attention import Chunk, Layout, packed
 from node.engines.text.batch import Row, budget_of, plan
 from node.engines.text.lengths import Lengths
 from node.engines.text.model import TextModel, load_model, release
 from node.engines.text.prepare import Reader, TextPayload
-from node.engines.text.sampler import Draw, Sampling, sample
-from node.engines.text.seats import Seat, Seats
+from node.engines.text.sampler import Choice, Draw, Sampling, choose
+from node.engines.text.seat import Seat
+from node.engines.text.seats import Group, Seats
+from node.engines.text.vocabulary import Vocabulary
 from node.scheduler.costs import StepCosts
-from protos.errors import InputInvalid, Internal, LoadFailed
+from protos.errors import FabricError, InputInvalid, Internal, LoadFailed
 from protos.types import Modality, ModelId, Task, TaskId, TextDelta, TextRequest, TextResult, Usage
 
 _Events = list[tuple[TaskId, StepEvent]]
@@ -33,7 +35,10 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "TextEngine":
     if device.kind == "cpu":
         torch.set_num_threads(device.threads)
     model = load_model(spec, device)
-    return TextEngine(spec, model, Reader(_tokenizer(spec), _context_tokens(spec, model)))
+    tokenizer = _tokenizer(spec)
+    vocabulary = Vocabulary(tokenizer, model.vocabulary, model.end_tokens())
+    reader = Reader(tokenizer, vocabulary, context_tokens=_context_tokens(spec, model), seats=spec.seats)
+    return TextEngine(spec, model, reader)
 
 
 class TextEngine:
@@ -58,7 +63,7 @@ class TextEngine:
 
     @property
     def seated(self) -> int:
-        return len(self._seats)
+        return self._seats.requests
 
     def prepare(self, task: Task) -> Prepared:
         if not isinstance(task.request, TextRequest):
@@ -67,17 +72,17 @@ class TextEngine:
         tokens = len(payload.prompt)
         usage = Usage(
             input_tokens=tokens,
-            output_tokens=payload.max_tokens,
-            device_seconds=self._expected_s(tokens, self._lengths.expected(payload.max_tokens)),
+            output_tokens=payload.max_tokens * payload.answers,
+            device_seconds=self._expected_s(tokens, self._lengths.expected(payload.max_tokens), payload.answers),
         )
         return Prepared(task=task, usage=usage, payload=payload)
 
     def admit(self, prepared: Prepared) -> bool:
-        if self._seats.is_full:
-            return False
         payload: TextPayload = prepared.payload
+        if not self._seats.has_room(payload.answers):
+            return False
         self._clock += 1
-        self._seats.add(Seat(prepared.task.id, payload, self._reader.decode, self._clock))
+        self._seats.add(Group(prepared.task.id, payload, self._reader.decode, self._clock))
         return True
 
     @torch.inference_mode()
@@ -89,13 +94,13 @@ class TextEngine:
         is_sound = logits.amax(-1).isfinite().tolist()
         sound = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if is_fine]
         broken = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if not is_fine]
-        tokens = sample(
+        choices = choose(
             logits[torch.tensor(is_sound, dtype=torch.bool, device=logits.device)], [seat.draw() for seat in sound]
         )
 
         # Nothing above changes what the seats hold, so a step that the device fails can be tried again.
         work = self._advance(counts)
-        events = self._accept(sound, tokens) + self._fail(broken)
+        events = self._accept(sound, choices) + self._fail(broken)
         self._costs.observe(sum(counts), time.perf_counter() - started)
         return Step(work, events)
 
@@ -126,10 +131,10 @@ class TextEngine:
         del self._pool, self._seats
         release(self._model)
 
-    def _expected_s(self, prompt_tokens: int, answer_tokens: float) -> float:
-        """Alone: the prompt in chunks, whose last gives the first token, then a step for each further token."""
+    def _expected_s(self, prompt_tokens: int, answer_tokens: float, answers: int) -> float:
+        """Alone: the prompt in chunks, whose last gives the first tokens, then a step for each further token of all."""
         chunks, rest = divmod(prompt_tokens, self._step_tokens)
-        sizes = ((self._step_tokens, chunks), (rest, 1 if rest else 0), (1, answer_tokens - 1))
+        sizes = ((self._step_tokens, chunks), (rest, 1 if rest else 0), (answers, answer_tokens - 1))
         return sum((self._costs.seconds(size) or 0.0) * times for size, times in sizes)
 
     def _affordable(self, quantum_s: float | None) -> int | None:
@@ -146,8 +151,9 @@ class TextEngine:
             seat, end = self._seats[chunk.slot], chunk.start + chunk.count
             ids += seat.ids[chunk.start : end]
             if end == len(seat.ids):
-                ready.append(seat)
-                rows.append(len(ids) - 1)
+                begun = [seat, *self._seats.behind(seat)]
+                ready += begun
+                rows += [len(ids) - 1] * len(begun)
         return ready, self._model.forward(ids, Layout(chunks, self._pool, self._model.device), rows)
 
     def _run_blank(self, chunks: Sequence[Chunk]) -> None:
@@ -155,7 +161,7 @@ class TextEngine:
         ids = [0] * sum(chunk.count for chunk in chunks)
         rows = range(len(chunks))
         logits = self._model.forward(ids, Layout(chunks, self._pool, self._model.device), rows)
-        sample(logits, [Draw(_HEAVIEST, 0.5)] * len(chunks))
+        choose(logits, [Draw(_HEAVIEST, 0.5)] * len(chunks))
 
     def _advance(self, counts: Sequence[int]) -> dict[TaskId, int]:
         self._clock += 1
@@ -164,26 +170,41 @@ class TextEngine:
             if count:
                 seat.computed += count
                 seat.served = self._clock
-                work[seat.task_id] = count
+                work[seat.task_id] = work.get(seat.task_id, 0) + count
         return work
 
-    def _accept(self, seats: Sequence[Seat], tokens: Sequence[int]) -> _Events:
+    def _accept(self, seats: Sequence[Seat], choices: Sequence[Choice]) -> _Events:
+        for seat in seats:
+            if self._seats.behind(seat):
+                self._seats.branch(seat)
         events: _Events = []
-        for seat, token in zip(seats, tokens, strict=True):
-            said = seat.accept(token, self._end_tokens)
-            if said.text:
-                events.append((seat.task_id, TextDelta(said.text)))
-            if said.finish_reason:
-                self._lengths.observe(seat.answer_tokens, was_cut=said.finish_reason == "length")
-                usage = Usage(input_tokens=seat.prompt_tokens, output_tokens=seat.answer_tokens)
-                events.append((seat.task_id, Done(seat.result(said.finish_reason), usage)))
-                self._seats.remove(seat.task_id)
+        for seat, choice in zip(seats, choices, strict=True):
+            if self._seats.has(seat.task_id):  # another of its answers may have failed in this step
+                events += self._said(seat, choice)
+        return events
+
+    def _said(self, seat: Seat, choice: Choice) -> _Events:
+        events: _Events = []
+        try:
+            said = seat.accept(choice, self._end_tokens)
+        except FabricError as error:  # its format cannot go on
+            self._seats.remove(seat.task_id)
+            return [(seat.task_id, Failed(error))]
+        if said.text or said.logprobs:
+            events.append((seat.task_id, TextDelta(said.text, seat.answer, said.logprobs)))
+        if said.finish_reason:
+            self._lengths.observe(seat.answer_tokens, was_cut=said.finish_reason == "length")
+            done = self._seats.end(seat, said.finish_reason)
+            if done is not None:
+                events.append((seat.task_id, done))
         return events
 
     def _fail(self, seats: Sequence[Seat]) -> _Events:
         """Rows without finite logits: a fault of theirs alone, since rows do not see each other."""
         events: _Events = []
         for seat in seats:
+            if not self._seats.has(seat.task_id):
+                continue  # one answer's fault ends the request
             message = f"{self.model} gave no finite number after {len(seat.ids)} tokens: shorten or change the prompt"
             events.append((seat.task_id, Failed(Internal(message))))
             self._seats.remove_poisoned(seat.task_id)

@@ -10,7 +10,10 @@ from typing import Any, Final
 
 from jinja2 import TemplateError
 
+from node.engines.text.formats import Format, Formats
+from node.engines.text.logprobs import MAX_TOP, Spell
 from node.engines.text.sampler import Sampling
+from node.engines.text.vocabulary import Vocabulary
 from protos.errors import InputInvalid
 from protos.types import DEFAULT_MAX_TOKENS, Message, TextRequest
 
@@ -30,31 +33,55 @@ class TextPayload:
     max_tokens: int
     stops: tuple[str, ...]
     seed: int | None
+    answers: int = 1
+    logprobs: int | None = None  # wanted, beside the chosen token's; None: not even that
+    spell: Spell | None = None  # there when log probabilities are wanted
+    format: Format | None = None
 
 
 class Reader:
-    """Reads requests for one model: its tokenizer, its chat template, its context."""
+    """Reads requests for one model: its tokenizer, its chat template, its context, its seats."""
 
-    def __init__(self, tokenizer: Any, context_tokens: int) -> None:  # a fast tokenizer of transformers
+    def __init__(  # a fast tokenizer of transformers
+        self, tokenizer: Any, vocabulary: Vocabulary, *, context_tokens: int, seats: int
+    ) -> None:
         self._template = tokenizer.apply_chat_template if tokenizer.chat_template else None
         # The backend alone encodes without touching padding or truncation state, so threads can share it.
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_padding()
         self._backend.no_truncation()
-        self.context_tokens = context_tokens
+        self._vocabulary, self._formats = vocabulary, Formats(vocabulary)
+        self.context_tokens, self._seats = context_tokens, seats
 
     def read(self, request: TextRequest) -> TextPayload:
         """Raises InputInvalid that names every wrong field."""
-        errors = [*_input_errors(request), *_sampling_errors(request), *_stop_errors(request)]
+        errors = [
+            *_input_errors(request),
+            *_sampling_errors(request),
+            *_stop_errors(request),
+            *_answer_errors(request, self._seats),
+        ]
         if errors:
             raise InputInvalid.of(errors)
         prompt = self._tokens(request)
         return TextPayload(
-            prompt, _sampling(request), self._max_tokens(request, len(prompt)), tuple(request.stop), request.seed
+            prompt,
+            _sampling(request),
+            self._max_tokens(request, len(prompt)),
+            tuple(request.stop),
+            request.seed,
+            request.n,
+            request.logprobs,
+            self._spell() if request.logprobs is not None else None,
+            self._formats.compiled(request.response_format) if request.response_format is not None else None,
         )
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=True)
+
+    def _spell(self) -> Spell:
+        self._vocabulary.tokens("logprobs")
+        return self._vocabulary.spell
 
     def _tokens(self, request: TextRequest) -> tuple[int, ...]:
         messages = request.messages if request.prompt is None else (Message("user", request.prompt),)
@@ -100,6 +127,8 @@ class Reader:
 def _sampling(request: TextRequest) -> Sampling:
     return Sampling(
         repetition_penalty=request.repetition_penalty,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
         temperature=request.temperature,
         top_k=request.top_k,
         top_p=request.top_p,
@@ -133,9 +162,20 @@ def _sampling_errors(request: TextRequest) -> _Errors:
         ("top_k", request.top_k, "at least 0 (0 is off)", request.top_k >= 0),
         ("min_p", request.min_p, "from 0 to 1", 0 <= request.min_p <= 1),
         ("repetition_penalty", request.repetition_penalty, "a number above 0", math.isfinite(request.repetition_penalty) and request.repetition_penalty > 0),
+        ("frequency_penalty", request.frequency_penalty, "from -2 to 2", -2 <= request.frequency_penalty <= 2),
+        ("presence_penalty", request.presence_penalty, "from -2 to 2", -2 <= request.presence_penalty <= 2),
+        ("logprobs", request.logprobs, f"from 0 to {MAX_TOP}", request.logprobs is None or 0 <= request.logprobs <= MAX_TOP),
         ("max_tokens", request.max_tokens, "at least 1", request.max_tokens is None or request.max_tokens >= 1),
     )  # fmt: skip
     return [(field, f"must be {bound}, got {value}") for field, value, bound, is_fine in checks if not is_fine]
+
+
+def _answer_errors(request: TextRequest, seats: int) -> _Errors:
+    if request.n < 1:
+        return [("n", f"must be at least 1, got {request.n}")]
+    if request.n > seats:
+        return [("n", f"is {request.n}, and the model has {seats} seats, one for each answer: ask for at most {seats}")]
+    return []
 
 
 def _stop_errors(request: TextRequest) -> _Errors:

@@ -7,7 +7,12 @@ stream, so not on its batch mates. Not about random streams (seats.py).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from node.engines.text.formats import Allowed
+from node.engines.text.logprobs import Scorer, Scores
+from node.engines.text.penalties import Penalty, Tally, penalise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +20,8 @@ class Sampling:
     """How a request wants its tokens chosen; the filters apply in this order, as in transformers."""
 
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     temperature: float = 1.0  # 0: greedy
     top_k: int = 0  # 0: off
     top_p: float = 1.0
@@ -23,6 +30,10 @@ class Sampling:
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0
+
+    @property
+    def is_penalised(self) -> bool:
+        return self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
 
     @property
     def needs_sorting(self) -> bool:
@@ -35,14 +46,31 @@ class Draw:
 
     sampling: Sampling
     uniform: float  # in [0, 1)
-    seen: Sequence[int] = ()  # prompt and answer so far; only read when there is a repetition penalty
+    tally: Tally | None = None  # of what was seen; there when the row is penalised
+    allowed: Allowed | None = None  # the tokens of its format; None: all
+    logprobs: int | None = None  # wanted, beside the chosen token's; None: not even that
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The token that was chosen for a row, and its log probability where that was asked for."""
+
+    token: int
+    scores: Scores | None = None
+
+
+def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Choice]:
+    """logits (rows, vocabulary), float32, changed in place -> one token per row. Only who asks for log probabilities
+    pays for them."""
+    scorer = Scorer(logits, [draw.logprobs for draw in draws])
+    tokens = sample(logits, draws)
+    return [Choice(token, scores) for token, scores in zip(tokens, scorer.scores(tokens), strict=True)]
 
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
-    """logits (rows, vocabulary), float32, changed in place -> one token id per row."""
-    for row, draw in enumerate(draws):
-        if draw.sampling.repetition_penalty != 1:
-            _penalise(logits[row], draw)
+    """As `choose`, without log probabilities."""
+    penalise(logits, _penalties(draws))
+    _rule_out(logits, draws)
     chosen = logits.argmax(-1)
     drawn = [row for row, draw in enumerate(draws) if not draw.sampling.is_greedy]
     if drawn:
@@ -51,12 +79,21 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
     return chosen.tolist()
 
 
-def _penalise(logits: torch.Tensor, draw: Draw) -> None:
-    """Source: Keskar et al. 2019, section 4.1; negative logits are multiplied, as in transformers."""
-    ids = torch.tensor(sorted(set(draw.seen)), dtype=torch.long, device=logits.device)
-    penalty = draw.sampling.repetition_penalty
-    picked = logits[ids]
-    logits[ids] = torch.where(picked > 0, picked / penalty, picked * penalty)
+def _penalties(draws: Sequence[Draw]) -> list[Penalty]:
+    return [
+        Penalty(row, draw.tally, sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        for row, draw in enumerate(draws)
+        if draw.tally is not None and (sampling := draw.sampling).is_penalised
+    ]
+
+
+def _rule_out(logits: torch.Tensor, draws: Sequence[Draw]) -> None:
+    """-inf for what a row's format does not allow next."""
+    held = {row: draw.allowed for row, draw in enumerate(draws) if draw.allowed is not None}
+    if held:
+        rows = torch.tensor(list(held), device=logits.device)
+        allowed = torch.from_numpy(np.stack(list(held.values()))).to(logits.device)
+        logits[rows] = logits[rows].where(allowed, float("-inf"))
 
 
 def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
@@ -71,8 +108,10 @@ def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     weights = weights.where(weights >= _column(logits, [d.sampling.min_p for d in draws]), 0.0)
     cumulative = weights.double().cumsum(-1)
     uniform = torch.tensor([d.uniform for d in draws], dtype=torch.float64, device=logits.device)
-    targets = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, targets, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    total = cumulative[:, -1:]
+    # Below the total, whatever the product is rounded to: behind the last token that is possible there is none.
+    targets = (uniform[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, targets, right=True)[:, 0]
 
 
 def _filter(scaled: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:

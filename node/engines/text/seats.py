@@ -1,93 +1,38 @@
-"""Who sits in the batch: each request's tokens, random stream and text, and its slot of the KV cache.
+"""Who sits in the batch: the answers of each request, and their slots of the KV cache.
 
-Not about what a step computes (engine.py).
+Not about one answer (seat.py) nor about what a step computes (engine.py).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from node.engines.text.detokenize import Decode, Detokenizer
+from node.engine import Done
+from node.engines.text.detokenize import Decode
 from node.engines.text.kv import KvPool
 from node.engines.text.prepare import TextPayload
-from node.engines.text.sampler import Draw
-from node.engines.text.stops import StopFilter
-from protos.types import TaskId, TextResult
-
-_SEED_MASK: Final = (1 << 64) - 1  # any integer is a seed
+from node.engines.text.seat import Reason, Seat
+from protos.types import TaskId, TextResult, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What one more token added to the answer, and why the answer ends with it, if it does."""
-
-    text: str
-    finish_reason: Literal["stop", "length"] | None = None
-
-
-class Seat:
-    """One running request."""
+class Group:
+    """The answers to one request. The first one's seat computes the prompt; the others wait for that, their slots kept."""
 
     def __init__(self, task_id: TaskId, payload: TextPayload, decode: Decode, arrival: int) -> None:
         self.task_id = task_id
-        self.arrival = arrival
-        self.served = arrival  # the number of the last step that served it
-        self.computed = 0  # tokens whose keys and values are in its slot
-        self.ids = list(payload.prompt)  # prompt and answer
-        self._payload = payload
-        self._detokenizer = Detokenizer(decode)
-        self._stops = StopFilter(payload.stops)
-        self._text: list[str] = []
-        seed = None if payload.seed is None else payload.seed & _SEED_MASK
-        self._random = np.random.Generator(np.random.PCG64(seed))
-        self._uniform = 0.0 if payload.sampling.is_greedy else self._random.random()
+        self.first, *others = (Seat(task_id, payload, decode, arrival, answer) for answer in range(payload.answers))
+        self.waiting: Sequence[Seat] = others
+        self.size = payload.answers
+        self._results: dict[int, TextResult] = {}
+        self._tokens = 0
 
-    @property
-    def pending(self) -> int:
-        return len(self.ids) - self.computed
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self._payload.prompt)
-
-    @property
-    def answer_tokens(self) -> int:
-        return len(self.ids) - len(self._payload.prompt)
-
-    def draw(self) -> Draw:
-        """What its next token is chosen by. The same until a token is accepted, so that a step can be tried again."""
-        return Draw(self._payload.sampling, self._uniform, self.ids)
-
-    def accept(self, token: int, end_tokens: frozenset[int]) -> Said:
-        """The next token of the answer. Takes one number of its random stream, whatever the batch."""
-        self.ids.append(token)
-        if not self._payload.sampling.is_greedy:
-            self._uniform = self._random.random()
-        said = self._say(token, end_tokens)
-        self._text.append(said.text)
-        return said
-
-    def _say(self, token: int, end_tokens: frozenset[int]) -> Said:
-        if token in end_tokens:
-            return self._end("", "stop")
-        shown, is_stopped = self._stops.push(self._detokenizer.push(token))
-        if is_stopped:
-            return Said(shown, "stop")
-        if self.answer_tokens == self._payload.max_tokens:
-            return self._end(shown, "length")
-        return Said(shown)
-
-    def _end(self, shown: str, reason: Literal["stop", "length"]) -> Said:
-        """With what was held back; a stop string may still be completed by it."""
-        rest, is_stopped = self._stops.push(self._detokenizer.flush())
-        if is_stopped:
-            return Said(shown + rest, "stop")
-        return Said(shown + rest + self._stops.flush(), reason)
-
-    def result(self, reason: Literal["stop", "length"]) -> TextResult:
-        return TextResult("".join(self._text), reason)
+    def end(self, seat: Seat, reason: Reason) -> Done | None:
+        """One answer is complete; the result when it was the last."""
+        self._results[seat.answer] = seat.result(reason)
+        self._tokens += seat.answer_tokens
+        if len(self._results) < self.size:
+            return None
+        first, *more = (self._results[answer] for answer in range(self.size))
+        result = TextResult(first.text, first.finish_reason, first.logprobs, tuple(more))
+        return Done(result, Usage(input_tokens=seat.prompt_tokens, output_tokens=self._tokens))
 
 
 class Seats:
@@ -96,6 +41,7 @@ class Seats:
     def __init__(self, pool: KvPool) -> None:
         self._pool = pool
         self._seats: list[Seat] = []
+        self._groups: dict[TaskId, Group] = {}
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -107,26 +53,63 @@ class Seats:
         return self._seats[slot]
 
     @property
-    def is_full(self) -> bool:
-        return len(self._seats) == self._pool.slots
+    def requests(self) -> int:
+        return len(self._groups)
 
-    def add(self, seat: Seat) -> None:
-        assert not self.is_full, "a request was seated where there is no slot: this is a bug"
-        self._seats.append(seat)
+    def has(self, task_id: TaskId) -> bool:
+        return task_id in self._groups
+
+    def has_room(self, answers: int) -> bool:
+        """For all of them, or they wait outside."""
+        kept = sum(len(group.waiting) for group in self._groups.values())
+        return len(self._seats) + kept + answers <= self._pool.slots
+
+    def add(self, group: Group) -> None:
+        assert self.has_room(group.size), "a request was seated where there are no slots: this is a bug"
+        self._groups[group.task_id] = group
+        self._seats.append(group.first)
+
+    def behind(self, seat: Seat) -> Sequence[Seat]:
+        """The other answers that wait for this one's prompt: the same logits begin them all."""
+        return self._groups[seat.task_id].waiting
+
+    def branch(self, seat: Seat) -> None:
+        """Its prompt is computed: those behind it take their slots, each with a copy."""
+        group, source = self._groups[seat.task_id], self._seats.index(seat)
+        for other in group.waiting:
+            self._pool.move(source, len(self._seats), seat.computed)
+            other.computed, other.served = seat.computed, seat.served
+            self._seats.append(other)
+        group.waiting = ()
+
+    def end(self, seat: Seat, reason: Reason) -> Done | None:
+        """One answer leaves; the result of its request when it was the last."""
+        done = self._groups[seat.task_id].end(seat, reason)
+        self._leave(self._seats.index(seat))
+        if done is not None:
+            del self._groups[seat.task_id]
+        return done
 
     def remove(self, task_id: TaskId) -> None:
-        """Nothing when the task has no seat."""
-        slot = next((slot for slot, seat in enumerate(self._seats) if seat.task_id == task_id), None)
-        if slot is None:
-            return
+        """All of its answers. Nothing when the task has no seat."""
+        if self._groups.pop(task_id, None) is not None:
+            for slot in self._slots_of(task_id):
+                self._leave(slot)
+
+    def remove_poisoned(self, task_id: TaskId) -> None:
+        """As `remove`, and no value that is not finite stays behind in a slot."""
+        del self._groups[task_id]
+        for slot in self._slots_of(task_id):
+            self._pool.clear(slot)
+            self._leave(slot)
+            self._pool.clear(len(self._seats))
+
+    def _slots_of(self, task_id: TaskId) -> list[int]:
+        """From the last on: who moves into one that is left is then of another request."""
+        return [slot for slot in reversed(range(len(self._seats))) if self._seats[slot].task_id == task_id]
+
+    def _leave(self, slot: int) -> None:
         last = self._seats.pop()
         if slot < len(self._seats):
             self._pool.move(len(self._seats), slot, last.computed)
             self._seats[slot] = last
-
-    def remove_poisoned(self, task_id: TaskId) -> None:
-        """As `remove`, and no value that is not finite stays behind in a slot."""
-        slot = next(slot for slot, seat in enumerate(self._seats) if seat.task_id == task_id)
-        self._pool.clear(slot)
-        self.remove(task_id)
-        self._pool.clear(len(self._seats))
