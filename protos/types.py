@@ -82,6 +82,9 @@ class Blob:
     content_type: str = "application/octet-stream"
 
 
+ImageScheduler: TypeAlias = Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "flow_euler"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     prompt: str
@@ -94,6 +97,8 @@ class ImageRequest:
     strength: float | None = None  # 0 to 1
     seed: int | None = None
     n: int = 1
+    scheduler: ImageScheduler | None = None  # None: the model's
+    preview_every: int | None = None  # steps between two previews of a picture; None: none are made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from providers.workflow import Json, Workflow
 ID: Final = ProviderId("comfyui")
 URL_VARIABLE: Final = "COMFYUI_URL"
 _PICTURES: Final = 16  # of one request
+_SAMPLERS: Final = {"flow_euler": "euler"}  # where its name differs from ours
 _PREVIEW_TYPES: Final = {1: "image/jpeg", 2: "image/png"}
 
 
@@ -59,6 +60,7 @@ def given(request: ImageRequest) -> Mapping[tuple[str, str], object]:
         ("params.height", "height"): request.height,
         ("params.steps", "steps"): request.steps,
         ("params.guidance_scale", "cfg"): request.guidance_scale,
+        ("params.scheduler", "sampler"): _SAMPLERS.get(request.scheduler or "", request.scheduler),
         ("params.strength", "denoise"): request.strength,
         ("params.seed", "seed"): request.seed,
     }

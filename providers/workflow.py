@@ -23,6 +23,7 @@ NAMES: Final = (
     "seed",
     "steps",
     "cfg",
+    "sampler",
     "width",
     "height",
     "denoise",

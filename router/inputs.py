@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from protos.types import Blob
+from protos.types import Blob, ImageScheduler
 
 MAX_TEXTS: Final = 2048  # of one embedding request, as OpenAI's API has it
 MAX_SEED: Final = 2**63 - 1  # fits the uint64 of gRPC and the int64 of torch's generators
@@ -189,6 +189,15 @@ class ImageParams(_Strict):
     strength: Unit | None = None
     seed: Seed | None = None
     n: int | None = Field(default=None, ge=1, le=16)
+    scheduler: ImageScheduler | None = Field(
+        default=None, description="the model's own when left out; models that match flows take flow_euler alone"
+    )
+    preview_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=500,
+        description="steps between two small previews, sent as output to those who follow; without it none are made",
+    )
 
 
 class AudioParams(_Strict):

@@ -3,8 +3,8 @@
 Not about what it answers (events.py).
 """
 
-from collections.abc import Callable
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, Final, assert_never
 
 from google.protobuf.message import Message as Protobuf
 
@@ -16,6 +16,7 @@ from protos.types import (
     Blob,
     EmbeddingRequest,
     ImageRequest,
+    ImageScheduler,
     Message,
     ModelId,
     OrganizationId,
@@ -162,6 +163,24 @@ def _format_from(message: pb.ResponseFormat) -> ResponseFormat:
             )
 
 
+_SCHEDULERS: Final[Mapping[ImageScheduler | None, pb.ImageScheduler.ValueType]] = {
+    None: pb.IMAGE_SCHEDULER_UNSPECIFIED,
+    "ddim": pb.IMAGE_SCHEDULER_DDIM,
+    "euler": pb.IMAGE_SCHEDULER_EULER,
+    "euler_ancestral": pb.IMAGE_SCHEDULER_EULER_ANCESTRAL,
+    "dpmpp_2m": pb.IMAGE_SCHEDULER_DPMPP_2M,
+    "flow_euler": pb.IMAGE_SCHEDULER_FLOW_EULER,
+}
+
+
+def _scheduler_from(value: pb.ImageScheduler.ValueType) -> ImageScheduler | None:
+    for name, known in _SCHEDULERS.items():
+        if known == value:
+            return name
+    known_names = ", ".join(filter(None, _SCHEDULERS))
+    raise InputInvalid.at("scheduler", f"is {value}, which this release does not know: give one of {known_names}")
+
+
 def _image_message(request: ImageRequest) -> pb.ImageRequest:
     return pb.ImageRequest(
         prompt=request.prompt,
@@ -174,6 +193,8 @@ def _image_message(request: ImageRequest) -> pb.ImageRequest:
         strength=request.strength,
         seed=request.seed,
         n=request.n,
+        scheduler=_SCHEDULERS[request.scheduler],
+        preview_every=request.preview_every,
     )
 
 
@@ -182,7 +203,8 @@ def _image_from(message: pb.ImageRequest, find_blob: FindBlob) -> ImageRequest:
         prompt=message.prompt,
         negative_prompt=message.negative_prompt,
         image=_blob_from(message.image, find_blob) if message.HasField("image") else None,
-        **_given(message, "width", "height", "steps", "guidance_scale", "strength", "seed", "n"),
+        scheduler=_scheduler_from(message.scheduler),
+        **_given(message, "width", "height", "steps", "guidance_scale", "strength", "seed", "n", "preview_every"),
     )
 
 

@@ -32,6 +32,8 @@ def wrong(request: ImageRequest, model: VendorModel, dialect: Dialect) -> Wrong:
             "guidance_scale": request.guidance_scale is not None,
             "strength": request.strength is not None,
             "seed": request.seed is not None,
+            "scheduler": request.scheduler is not None,
+            "preview_every": request.preview_every is not None,
         },
         frozenset(),
     )

@@ -1,7 +1,7 @@
 """What goes through the codec and bytes comes back equal."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 from google.protobuf.message import Message as Protobuf
@@ -24,6 +24,7 @@ from protos.types import (
     GeneratedImage,
     ImageRequest,
     ImageResult,
+    ImageScheduler,
     Message,
     Modality,
     Model,
@@ -108,6 +109,8 @@ IMAGES = st.builds(
     strength=maybe(NUMBERS),
     seed=maybe(BIG),
     n=COUNTS,
+    scheduler=st.sampled_from([None, *get_args(ImageScheduler)]),
+    preview_every=maybe(COUNTS),
 )
 AUDIOS = st.builds(
     AudioRequest,

@@ -140,7 +140,14 @@ async def test_a_picture_is_followed_step_by_step_and_fetched(place: Place) -> N
 
 async def test_the_request_fills_the_workflow(place: Place) -> None:
     request = ImageRequest(
-        prompt='a "red" fox', negative_prompt="blur", width=64, height=48, steps=3, guidance_scale=4.5, seed=9
+        prompt='a "red" fox',
+        negative_prompt="blur",
+        width=64,
+        height=48,
+        steps=3,
+        guidance_scale=4.5,
+        seed=9,
+        scheduler="dpmpp_2m",
     )
     await place.run(request, model=ModelId("sdxl.safetensors"))
     graph = place.vendor.graphs[-1]
@@ -148,7 +155,7 @@ async def test_the_request_fills_the_workflow(place: Place) -> None:
         "seed": 9,
         "steps": 3,
         "cfg": 4.5,
-        "sampler_name": "euler",
+        "sampler_name": "dpmpp_2m",
         "scheduler": "normal",
         "denoise": 1.0,
         "model": 0,

@@ -135,6 +135,7 @@ async def test_each_organization_s_calls_are_made_with_its_own_key() -> None:
         (ImageRequest(prompt="a", width=1024), None, ["width"]),
         (ImageRequest(prompt="a", n=2), "dall-e-3", ["n"]),
         (ImageRequest(prompt="a", steps=3, guidance_scale=2.0, seed=1), None, ["steps", "guidance_scale", "seed"]),
+        (ImageRequest(prompt="a", scheduler="ddim", preview_every=2), None, ["scheduler", "preview_every"]),
         (replace(SOUND, task="translate", word_timestamps=True), None, ["word_timestamps"]),
         (replace(SOUND, task="translate", language="de"), None, ["language"]),
     ],

@@ -48,7 +48,7 @@ def test_the_one_that_ships_needs_a_prompt_a_seed_a_checkpoint_and_an_id() -> No
         ("{}", "is not in the API format"),
         ('{"nodes": [], "links": []}', "is not in the API format"),  # what the editor saves by default
         (text(a="{{steps=20}}"), r"has no \{\{prompt\}\}"),
-        (text(a="{{prompt}}", b="{{sampler}}"), r"has \{\{sampler\}\}: there are \{\{prompt\}\}, \{\{negative\}\}"),
+        (text(a="{{prompt}}", b="{{mood}}"), r"has \{\{mood\}\}: there are \{\{prompt\}\}, \{\{negative\}\}"),
         (text(a="{{prompt}}", b="{{cfg=much}}"), "write its default as JSON"),
     ],
 )

@@ -65,7 +65,17 @@ GOOD: list[tuple[Modality, Json, Json, object]] = [
     (
         IMAGE,
         {"prompt": "a cat", "negative_prompt": "a dog", "image": "data:image/png;base64,AAAA"},
-        {"width": 64, "height": 128, "steps": 4, "guidance_scale": 7.5, "strength": 0.5, "seed": 3, "n": 2},
+        {
+            "width": 64,
+            "height": 128,
+            "steps": 4,
+            "guidance_scale": 7.5,
+            "strength": 0.5,
+            "seed": 3,
+            "n": 2,
+            "scheduler": "dpmpp_2m",
+            "preview_every": 2,
+        },
         ImageRequest(
             prompt="a cat",
             negative_prompt="a dog",
@@ -77,6 +87,8 @@ GOOD: list[tuple[Modality, Json, Json, object]] = [
             strength=0.5,
             seed=3,
             n=2,
+            scheduler="dpmpp_2m",
+            preview_every=2,
         ),
     ),
     (AUDIO, {"audio": WAV}, {}, AudioRequest(audio=Blob(b"RIFF...."))),

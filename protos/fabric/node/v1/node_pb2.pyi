@@ -15,6 +15,15 @@ class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODALITY_AUDIO: _ClassVar[Modality]
     MODALITY_EMBEDDING: _ClassVar[Modality]
 
+class ImageScheduler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMAGE_SCHEDULER_UNSPECIFIED: _ClassVar[ImageScheduler]
+    IMAGE_SCHEDULER_DDIM: _ClassVar[ImageScheduler]
+    IMAGE_SCHEDULER_EULER: _ClassVar[ImageScheduler]
+    IMAGE_SCHEDULER_EULER_ANCESTRAL: _ClassVar[ImageScheduler]
+    IMAGE_SCHEDULER_DPMPP_2M: _ClassVar[ImageScheduler]
+    IMAGE_SCHEDULER_FLOW_EULER: _ClassVar[ImageScheduler]
+
 class AudioTask(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     AUDIO_TASK_UNSPECIFIED: _ClassVar[AudioTask]
@@ -33,6 +42,12 @@ MODALITY_TEXT: Modality
 MODALITY_IMAGE: Modality
 MODALITY_AUDIO: Modality
 MODALITY_EMBEDDING: Modality
+IMAGE_SCHEDULER_UNSPECIFIED: ImageScheduler
+IMAGE_SCHEDULER_DDIM: ImageScheduler
+IMAGE_SCHEDULER_EULER: ImageScheduler
+IMAGE_SCHEDULER_EULER_ANCESTRAL: ImageScheduler
+IMAGE_SCHEDULER_DPMPP_2M: ImageScheduler
+IMAGE_SCHEDULER_FLOW_EULER: ImageScheduler
 AUDIO_TASK_UNSPECIFIED: AudioTask
 AUDIO_TASK_TRANSCRIBE: AudioTask
 AUDIO_TASK_TRANSLATE: AudioTask
@@ -141,7 +156,7 @@ class Blob(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., blob_id: _Optional[str] = ...) -> None: ...
 
 class ImageRequest(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "image", "width", "height", "steps", "guidance_scale", "strength", "seed", "n")
+    __slots__ = ("prompt", "negative_prompt", "image", "width", "height", "steps", "guidance_scale", "strength", "seed", "n", "scheduler", "preview_every")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +167,8 @@ class ImageRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     negative_prompt: str
     image: Blob
@@ -162,7 +179,9 @@ class ImageRequest(_message.Message):
     strength: float
     seed: int
     n: int
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., image: _Optional[_Union[Blob, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strength: _Optional[float] = ..., seed: _Optional[int] = ..., n: _Optional[int] = ...) -> None: ...
+    scheduler: ImageScheduler
+    preview_every: int
+    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., image: _Optional[_Union[Blob, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strength: _Optional[float] = ..., seed: _Optional[int] = ..., n: _Optional[int] = ..., scheduler: _Optional[_Union[ImageScheduler, str]] = ..., preview_every: _Optional[int] = ...) -> None: ...
 
 class AudioRequest(_message.Message):
     __slots__ = ("audio", "language", "task", "word_timestamps", "prompt", "vad", "temperature")
