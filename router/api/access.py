@@ -70,6 +70,8 @@ TABLE: Final = (
     *_scoped(Scope.JOBS_READ, "GET", "/v1/jobs/{job_id}/explain", "/v1/jobs/{job_id}/events"),
     *_scoped(Scope.JOBS_READ, "GET", "/v1/workflow-runs/{run_id}/events", "/v1/events/stream"),
     *_audited(Scope.JOBS_WRITE, "job.cancel", "POST", "/v1/jobs/{job_id}/cancel"),
+    *_scoped(Scope.JOBS_READ, "GET", "/v1/jobs/{job_id}/deliveries"),
+    *_audited(Scope.JOBS_WRITE, "job.redeliver", "POST", "/v1/jobs/{job_id}/deliveries/{delivery_id}/redeliver"),
     # API keys and the audit log.
     *_scoped(Scope.KEYS_READ, "GET", "/v1/api-keys", "/v1/api-keys/{key_id}"),
     *_audited(Scope.KEYS_WRITE, "key.create", "POST", "/v1/api-keys"),

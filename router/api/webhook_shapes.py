@@ -143,10 +143,10 @@ def _shown(webhook: Webhook) -> dict[str, Any]:  # Any: each field has its own t
 
 
 class DeliveryShape(BaseModel):
-    """One event on its way to one webhook, and how its last attempt went."""
+    """One event on its way to one webhook, or to the webhook_url of its job, and how its last attempt went."""
 
     id: str
-    webhook_id: str
+    webhook_id: str = Field(description="empty: to the webhook_url of the job")
     event_id: str = Field(description="the header webhook-id: the same in every attempt and redelivery")
     event_kind: str
     job_id: str

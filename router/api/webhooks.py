@@ -21,6 +21,7 @@ from router.api.context import (
     organization,
 )
 from router.api.envelope import Success, success
+from router.api.jobs import existing
 from router.api.webhook_shapes import (
     DeliveryShape,
     NewWebhookShape,
@@ -126,6 +127,37 @@ async def list_deliveries(
     """Newest first. Those that have ended are kept for a while (FABRIC_WEBHOOK_RETENTION_S)."""
     found = await parts.webhooks.deliveries(webhook_id, reach, limit, offset)
     return success(request, [DeliveryShape.of(delivery) for delivery in found])
+
+
+@routes.get("/jobs/{job_id}/deliveries", response_model=Success[list[DeliveryShape]], tags=["jobs"])
+async def list_deliveries_of_job(
+    *,
+    request: Request,
+    job_id: str,
+    parts: WithParts,
+    reach: WithReach,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> Response:
+    """Those of its events to its webhook_url and to webhooks, newest first."""
+    job = await existing(parts, job_id, reach)
+    found = await parts.webhooks.deliveries_of_job(job.id, limit, offset)
+    return success(request, [DeliveryShape.of(delivery) for delivery in found])
+
+
+@routes.post(
+    "/jobs/{job_id}/deliveries/{delivery_id}/redeliver",
+    status_code=_ACCEPTED,
+    response_model=Success[DeliveryShape],
+    tags=["jobs"],
+)
+async def redeliver_of_job(
+    request: Request, job_id: str, delivery_id: str, parts: WithParts, reach: WithReach
+) -> Response:
+    """Sends the event of a delivery once more, as a new delivery with the same webhook-id."""
+    job = await existing(parts, job_id, reach)
+    belongs(request, job.request.organization_id)
+    return success(request, DeliveryShape.of(await parts.webhooks.redeliver_of_job(job.id, delivery_id)), _ACCEPTED)
 
 
 @routes.post(

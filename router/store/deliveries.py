@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Double,
     Index,
@@ -64,6 +65,7 @@ deliveries: Final = Table(
 is_due = deliveries.c.due_at.is_not(None)
 _has_ended = deliveries.c.ended_at.is_not(None)
 Index("deliveries_list", deliveries.c.webhook_id, deliveries.c.id)
+Index("deliveries_of_job", deliveries.c.job_id, deliveries.c.id)
 Index("deliveries_due", deliveries.c.target, deliveries.c.due_at, sqlite_where=is_due, postgresql_where=is_due)
 Index("deliveries_left", deliveries.c.webhook_id, deliveries.c.target, sqlite_where=is_due, postgresql_where=is_due)
 Index("deliveries_ended", deliveries.c.ended_at, sqlite_where=_has_ended, postgresql_where=_has_ended)
@@ -100,21 +102,42 @@ class Delivery:
 # ---- what callers see ----
 
 
-def page_of(webhook_id: str, limit: int, offset: int) -> Callable[[Connection], Sequence[Delivery]]:
+Page = Callable[[Connection], Sequence[Delivery]]
+
+
+def page_of(webhook_id: str, limit: int, offset: int) -> Page:
     """Newest first."""
-    its = select(deliveries).where(deliveries.c.webhook_id == webhook_id)
-    wanted = its.order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
+    return _page(deliveries.c.webhook_id == webhook_id, limit, offset)
+
+
+def page_of_job(job_id: JobId, limit: int, offset: int) -> Page:
+    """Those to its webhook_url and to webhooks, newest first."""
+    return _page(deliveries.c.job_id == job_id, limit, offset)
+
+
+def _page(its: ColumnElement[bool], limit: int, offset: int) -> Page:
+    wanted = select(deliveries).where(its).order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
     return lambda connection: [delivery_from(row) for row in connection.execute(wanted)]
 
 
 def of_webhook(connection: Connection, delivery_id: str, webhook_id: str) -> Delivery:
     """Raises NotFound."""
-    wanted = select(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.webhook_id == webhook_id)
-    row = connection.execute(wanted).one_or_none()
+    listed = f"webhook {webhook_id}: GET /v1/webhooks/{webhook_id}/deliveries"
+    return _one(connection, delivery_id, deliveries.c.webhook_id == webhook_id, listed)
+
+
+def of_job(connection: Connection, delivery_id: str, job_id: JobId) -> Delivery:
+    """Raises NotFound."""
+    return _one(
+        connection, delivery_id, deliveries.c.job_id == job_id, f"job {job_id}: GET /v1/jobs/{job_id}/deliveries"
+    )
+
+
+def _one(connection: Connection, delivery_id: str, its: ColumnElement[bool], listed: str) -> Delivery:
+    row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id, its)).one_or_none()
     if row is None:
         raise NotFound(
-            f"there is no delivery {delivery_id[:80]!r} of webhook {webhook_id}: GET /v1/webhooks/{webhook_id}/deliveries "
-            "lists them, for as long as they are kept"
+            f"there is no delivery {delivery_id[:80]!r} of {listed} lists them, for as long as they are kept"
         )
     return delivery_from(row)
 

@@ -31,14 +31,14 @@ from router.store import (  # noqa: F401  # each table stands in create_all
     usage,
     webhooks,
 )
-from router.store.base import Ending, JobFilter, Lease, Queue, QueuePlace
+from router.store.base import Claimed, Ending, JobFilter, Lease, QueuePlace, Room
 from router.store.dialect import READERS, Engines, sqlite_engines, sqlite_path
 from router.store.group import UNFINISHED
 from router.store.listing import job_list
 from router.store.lock import FileLock
 from router.store.operations import Append, Cancel, Create, Finish, Release, Renew, Start
 from router.store.rows import encoded_or_none, event_from, job_from, request_columns, usage_column
-from router.store.transaction import Change, Claim
+from router.store.transaction import Change, Claim, Write
 from router.store.writer import Writer
 
 _SCHEMA: Final = "schema"  # the counter that holds the number of the schema
@@ -110,16 +110,16 @@ class SqlStore:
         write = Create(job, waiting_limit, key_limit, request_columns(job.request))
         return cast(tuple[Job, bool], await self._write(write))
 
-    async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
-        return cast(Sequence[Lease], await self._write(Claim(room, lease_s)))
+    async def claim(self, room: Room, lease_s: float) -> Claimed:
+        return cast(Claimed, await self._write(Claim(room, lease_s)))
 
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
         return cast(Sequence[JobId], await self._write(Renew(leases, lease_s)))
 
-    async def start(
+    def start(
         self, lease: Lease, provider_id: str, node_id: str | None, model: str, decision: Json | None = None
-    ) -> Job:
-        return cast(Job, await self._write(Start(lease, provider_id, node_id, model, decision or {})))
+    ) -> "asyncio.Future[Job]":
+        return self._write(Start(lease, provider_id, node_id, model, decision or {}))
 
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:
         return cast(JobEvent, await self._write(Append(lease, kind, payload)))
@@ -159,9 +159,6 @@ class SqlStore:
         rows = await self._in_reader(lambda connection: connection.execute(statement, values).all())
         return [job_from(row) for row in rows]
 
-    async def queue(self, limit: int) -> Queue:
-        return await self._in_reader(lambda connection: queries.queue(connection, self._clock(), limit))
-
     async def place(self, job_id: JobId) -> QueuePlace | None:
         return await self._in_reader(lambda connection: queries.place(connection, job_id))
 
@@ -185,10 +182,10 @@ class SqlStore:
         counted = {row.name: row.value for row in await self._read(queries.COUNT_UNFINISHED)}
         return {state: counted.get(state.value, 0) for state in UNFINISHED}
 
-    async def _write(self, write: Any) -> Any:  # Any: each write has a result of its own
+    def _write(self, write: Write) -> "asyncio.Future[Any]":  # Any: each write has a result of its own
         if self._writer is None:
             raise Internal("the store is not open: nothing was stored")
-        return await self._writer.write(write)
+        return self._writer.write(write)
 
     async def _read(self, statement: Select[Any]) -> Sequence[Any]:  # Any: rows of what the statement selects
         return await self._in_reader(lambda connection: connection.execute(statement).all())
@@ -217,6 +214,9 @@ def _prepare(connection: Connection, path: Path, now: float) -> None:
             f"the jobs in {path} have schema {version}, this release reads {tables.SCHEMA}: use the release that wrote "
             "them, or move the file away to begin with an empty one"
         )
+    for table in tables.metadata.sorted_tables:
+        for index in table.indexes:  # one that was added since the file was made is no other schema
+            index.create(connection, checkfirst=True)
     jobs = tables.jobs
     connection.execute(update(jobs).where(jobs.c.due_at.is_not(None), jobs.c.lease_token.is_not(None)).values(due_at=0))
     if lost := usage.adopt(connection, now):

@@ -15,7 +15,7 @@ from ulid import ULID
 
 from protos.errors import Conflict
 from protos.types import OrganizationId
-from router.jobs import JobEvent
+from router.jobs import JobEvent, JobId
 from router.outbound import Outbound
 from router.store import deliveries
 from router.store import webhooks as table
@@ -187,13 +187,22 @@ class Webhooks:
         """The event of a delivery once more: a new delivery. Raises NotFound, and Conflict for a disabled webhook."""
 
         def make(connection: Connection, now: float) -> Delivery:
-            webhook = table.one(connection, webhook_id, reach)
-            if not webhook.active:
-                raise Conflict(f'webhook {webhook_id} is disabled: enable it first, with PATCH {{"active": true}}')
-            delivery = again(deliveries.of_webhook(connection, delivery_id, webhook_id), webhook.url, now)
-            deliveries.add(connection, delivery)
-            return delivery
+            table.one(connection, webhook_id, reach)
+            return repeated(connection, deliveries.of_webhook(connection, delivery_id, webhook_id), now)
 
+        return await self._redeliver(make)
+
+    async def deliveries_of_job(self, job_id: JobId, limit: int, offset: int) -> Sequence[Delivery]:
+        """To its webhook_url and to webhooks, newest first."""
+        return await self._records.look(deliveries.page_of_job(job_id, limit, offset))
+
+    async def redeliver_of_job(self, job_id: JobId, delivery_id: str) -> Delivery:
+        """As `redeliver`."""
+        return await self._redeliver(
+            lambda connection, now: repeated(connection, deliveries.of_job(connection, delivery_id, job_id), now)
+        )
+
+    async def _redeliver(self, make: table.Write[Delivery]) -> Delivery:
         delivery = await self._records.change(make)
         self._deliverer.wake()
         return delivery
@@ -214,6 +223,20 @@ class Webhooks:
         secret = new_secret()
         await self._records.change(table.sign_with(organization_id, self._vault.seal(secret)))
         return secret
+
+
+def repeated(connection: Connection, delivery: Delivery, now: float) -> Delivery:
+    """The event of a delivery once more, stored. Raises Conflict for that of a disabled webhook."""
+    url = delivery.url
+    if delivery.webhook_id is not None:
+        webhook = table.one(connection, delivery.webhook_id, None)
+        if not webhook.active:
+            raise Conflict(f'webhook {webhook.id} is disabled: enable it first, with PATCH {{"active": true}}')
+        url = webhook.url
+    assert url is not None, f"delivery {delivery.id} is of no webhook and has no URL: this is a bug"
+    made = again(delivery, url, now)
+    deliveries.add(connection, made)
+    return made
 
 
 # ---- deciding; pure ----
@@ -240,7 +263,7 @@ def changed(webhook: Webhook, changes: Changes, sealed_secret: str | None, posit
 
 
 def again(delivery: Delivery, url: str, now: float) -> Delivery:
-    """A new delivery of the same event."""
+    """A new delivery of the same event. url: where it goes now."""
     return Delivery(
         id=new_delivery_id(),
         organization_id=delivery.organization_id,
@@ -248,7 +271,7 @@ def again(delivery: Delivery, url: str, now: float) -> Delivery:
         job_id=delivery.job_id,
         seq=delivery.seq,
         kind=delivery.kind,
-        url=None,
+        url=delivery.url,
         dialect=delivery.dialect,
         target=target_of(url),
         due_at=now,

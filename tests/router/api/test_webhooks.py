@@ -1,6 +1,7 @@
 """Webhooks over HTTP: by the official client, and by hand."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -196,6 +197,25 @@ async def test_webhooks_made_without_a_path_belong_to_the_organization_that_is_n
     by_header = await calling.client.post("/v1/webhooks", json=body, headers={"x-organization-id": org})
     listed = (await calling.client.get(f"/v1/organizations/{org}/webhooks")).json()["data"]
     assert [each["id"] for each in listed] == [_data(named)["id"], _data(by_header)["id"]]
+
+
+async def test_the_deliveries_of_a_job_are_listed_and_sent_again(calling: Edge, receiver: Receiver, org: str) -> None:
+    made = (await created(calling, org, url=receiver.url("/hook"), events=["job.completed"])).json()["data"]
+    job = JOB | {"organization_id": org, "webhook_url": receiver.url("/of-the-job")}
+    job_id = (await calling.client.post("/v1/jobs", json=job)).json()["data"]["id"]
+    path = f"/v1/jobs/{job_id}/deliveries"
+    listed = await calling.until(path, lambda answer: [each["status"] for each in _data(answer)] == ["delivered"] * 2)
+    assert {each["webhook_id"] for each in _data(listed)} == {made["id"], ""}
+    for delivery in _data(listed):
+        assert (delivery["job_id"], delivery["event_kind"], delivery["attempt"]) == (job_id, "job.completed", 1)
+        again = await calling.client.post(f"{path}/{delivery['id']}/redeliver")
+        assert (again.status_code, again.json()["data"]["webhook_id"]) == (202, delivery["webhook_id"])
+    sent = [(each.path, each.headers["webhook-id"]) for each in await receiver.until(4)]
+    assert Counter(sent) == Counter({(path, sent[0][1]): 2 for path in ("/hook", "/of-the-job")})
+    (last,) = (await calling.client.get(path, params={"limit": 1, "offset": 3})).json()["data"]
+    assert last["id"] == min(str(each["id"]) for each in _data(listed))
+    unknown = await calling.client.post(f"{path}/dlv_1/redeliver")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
 
 
 @pytest.mark.rounds(1)

@@ -29,6 +29,7 @@ WORK: dict[str, Callable[[Connection, Delivery], object]] = {
     "a webhook's deliveries": lambda connection, one: deliveries.delete_of(one.webhook_id or "")(connection, 1.0),
     "another URL": lambda connection, one: deliveries.retarget(connection, one.webhook_id or "", "example.org:443"),
     "a list": lambda connection, one: deliveries.page_of(one.webhook_id or "", 50, 100)(connection),
+    "a job's list": lambda connection, one: deliveries.page_of_job(one.job_id, 50, 100)(connection),
     "an organization's webhooks": lambda connection, _: webhooks.listed(connection, ORGANIZATION),
 }
 
