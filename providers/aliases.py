@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from protos.errors import InputInvalid, NotFound
 from protos.types import ModelId, ProviderId
-from providers.base import Offer, Snapshot
+from providers.base import Menu, Offer, Snapshot
 from providers.catalog import Catalog
 from providers.settings import RESERVED, ProviderSettings
 
@@ -43,20 +43,25 @@ class Alias:
 
 
 class Naming:
-    """Writes the aliases into what places offer. Keeps what it made of the last offers: they seldom change."""
+    """Writes the aliases into what places offer. Keeps what it made of the last snapshots: they seldom change."""
 
     def __init__(self, aliases: Sequence[Alias]) -> None:
         self._aliases = aliases
-        self._made: dict[ProviderId, tuple[Sequence[Offer], Sequence[Offer]]] = {}
+        self._made: dict[ProviderId, tuple[Snapshot, Snapshot]] = {}
 
     def named(self, snapshot: Snapshot) -> Snapshot:
         if not self._aliases:
             return snapshot
-        given, made = self._made.get(snapshot.id, (None, ()))
-        if given is not snapshot.offers:
-            made = tuple(_named(self._aliases, snapshot.id, offer) for offer in snapshot.offers)
-            self._made[snapshot.id] = (snapshot.offers, made)
-        return replace(snapshot, offers=made)
+        last = self._made.get(snapshot.id)
+        if last is not None and last[0] is snapshot:
+            return last[1]
+        if last is not None and last[0].offers is snapshot.offers:
+            offers = last[1].offers
+        else:
+            offers = Menu(_named(self._aliases, snapshot.id, offer) for offer in snapshot.offers)
+        named = replace(snapshot, offers=offers)
+        self._made[snapshot.id] = (snapshot, named)
+        return named
 
 
 def _named(aliases: Sequence[Alias], provider_id: ProviderId, offer: Offer) -> Offer:

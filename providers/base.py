@@ -3,12 +3,23 @@
 Not about which place is chosen (router/routing.py), nor about limits, retries or metering (wrappers.py).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, Protocol, Self, TypeAlias
 
-from protos.types import Estimate, Modality, ModelId, NodeStatus, ProviderId, Task, TaskEvent, TaskId, Tier
+from protos.errors import InputInvalid
+from protos.types import Estimate, Modality, ModelId, NodeStatus, ProviderId, Task, TaskEvent, TaskId, TaskRequest, Tier
 from providers.pricing import Bounds, Price
+
+Refusal: TypeAlias = Callable[[TaskRequest], InputInvalid | None]
+"""What the model cannot take of a request, field by field; None: it can take it. Pure."""
+
+
+def takes_all(_request: TaskRequest) -> InputInvalid | None:
+    """A place that does not say before it is asked."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +36,33 @@ class Offer:
     price: Price | None = None  # None: free at a place of tier basic, not known at another
     bounds: Bounds = field(default_factory=Bounds)  # of what one request can use there
     aliases: Mapping[str, int] = field(default_factory=dict)  # that stand for it -> its place among their candidates
+    refusal: Refusal = takes_all  # of what is not usual; lengths are in context_tokens and bounds
+
+
+class Menu(tuple[Offer, ...]):
+    """Offers, found by modality and name without a look at each: a route asks every place, and offers seldom change."""
+
+    @classmethod
+    def of(cls, offers: Iterable[Offer]) -> Self:
+        return offers if isinstance(offers, cls) else cls(offers)
+
+    def named(self, modality: Modality | None, name: str | None) -> Sequence[Offer]:
+        """Those of a model or an alias of that name; no name: the default ones. No modality: of any."""
+        return self._found.get((modality, name), ())
+
+    @cached_property
+    def is_priced(self) -> bool:
+        return any(offer.price for offer in self)
+
+    @cached_property
+    def _found(self) -> Mapping[tuple[Modality | None, str | None], Sequence[Offer]]:
+        found: defaultdict[tuple[Modality | None, str | None], list[Offer]] = defaultdict(list)
+        for offer in self:
+            default = [None] if offer.is_default else []
+            for name in (*default, *dict.fromkeys([offer.model, *offer.aliases])):
+                found[offer.modality, name].append(offer)
+                found[None, name].append(offer)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,19 +44,23 @@ class Price:
 
 def cost_micro(usage: Usage, price: Price, size: str = "") -> int:
     """What a vendor charges for `usage`. size: of the pictures, "1024x1024"."""
-    cached = min(usage.cached_tokens, usage.input_tokens)
-    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
-    tokens = (
-        (usage.input_tokens - cached) * price.input_micro
-        + cached * _or(price.cached_micro, price.input_micro)
-        + (usage.output_tokens - reasoning) * price.output_micro
-        + reasoning * _or(price.reasoning_micro, price.output_micro)
-    )
-    images = usage.images * price.sizes.get(size, price.image_micro)
+    tokens = usage.input_tokens * price.input_micro + usage.output_tokens * price.output_micro
+    if usage.cached_tokens or usage.reasoning_tokens:
+        tokens += _difference(usage, price)
+    images = usage.images * price.sizes.get(size, price.image_micro) if usage.images else 0
     if not usage.audio_seconds:
         return images - (-tokens // PER_TOKENS)  # the same, rounded up, without fractions: routing prices every place
     sound = Fraction(str(usage.audio_seconds)) * price.minute_micro / 60
     return images + ceil(Fraction(tokens, PER_TOKENS) + sound)
+
+
+def _difference(usage: Usage, price: Price) -> int:
+    """What the tokens that have a price of their own cost beyond that of the others, times PER_TOKENS."""
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    return cached * (_or(price.cached_micro, price.input_micro) - price.input_micro) + reasoning * (
+        _or(price.reasoning_micro, price.output_micro) - price.output_micro
+    )
 
 
 def _or(price: int | None, otherwise: int) -> int:

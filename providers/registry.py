@@ -88,7 +88,8 @@ class ProviderRegistry:
         await self._started.aclose()
 
     def snapshots(self) -> Sequence[Snapshot]:
-        return tuple(self._naming.named(provider.snapshot()) for provider in self._providers.values())
+        named = self._naming.named
+        return [named(provider.snapshot()) for provider in self._providers.values()]
 
     def get(self, provider_id: ProviderId) -> Provider:
         """Raises NotFound."""

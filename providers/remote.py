@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, cast
 
-from protos.errors import Internal, ModelNotFound
+from protos.errors import InputInvalid, Internal, ModelNotFound
 from protos.types import (
     Estimate,
     Finished,
@@ -33,7 +33,7 @@ from protos.types import (
     Timings,
     Usage,
 )
-from providers.base import Health, Offer, Snapshot
+from providers.base import Health, Menu, Offer, Snapshot
 from providers.calls import RunningCalls
 from providers.catalog import VendorModel
 from providers.keys import VendorKey
@@ -105,20 +105,30 @@ class Remote:
     def offer(self, models: Sequence[VendorModel]) -> None:
         """What it serves from now on."""
         self._models = {model.id: model for model in models}
-        self._offers = tuple(_offer(model) for model in models)
-        self._cost_micro = {
-            model.id: typical_cost_micro(model.price, model.bounds) for model in models if model.price is not None
-        }
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
+        costs = {model.id: typical_cost_micro(model.price, model.bounds) for model in models if model.price is not None}
+        self._snapshot = Snapshot(
             id=self.id,
             kind=self._kind,
             tier=self._tier,
-            offers=self._offers,
+            offers=Menu(self._offer(model) for model in models),
             health=Health(status="healthy"),
-            cost_micro=self._cost_micro,
+            cost_micro=costs,
         )
+
+    def _offer(self, model: VendorModel) -> Offer:
+        return Offer(
+            model=ModelId(model.id),
+            modality=model.modality,
+            is_default=model.is_default,
+            context_tokens=model.context_tokens,
+            max_batch=MAX_CALLS,
+            price=model.price,
+            bounds=model.bounds,
+            refusal=_Check(self._api, model),
+        )
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         model = self._model(task)
@@ -180,13 +190,16 @@ class Remote:
         return Timings(first_output_s=(first_at or ended_at) - arrived_at, total_s=ended_at - arrived_at)
 
 
-def _offer(model: VendorModel) -> Offer:
-    return Offer(
-        model=ModelId(model.id),
-        modality=model.modality,
-        is_default=model.is_default,
-        context_tokens=model.context_tokens,
-        max_batch=MAX_CALLS,
-        price=model.price,
-        bounds=model.bounds,
-    )
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """A Refusal: what the wire says of the request, as a value. Equal where wire and model are."""
+
+    api: Api
+    model: VendorModel
+
+    def __call__(self, request: TaskRequest) -> InputInvalid | None:
+        try:
+            self.api.check(request, self.model)
+        except InputInvalid as error:
+            return error
+        return None

@@ -13,6 +13,11 @@ from typing import Final
 _PIECES: Final = re.compile(r"[^\S\n]?[^\W\d_]+|\d{1,3}|[^\S\n]?[^\w\s]+|_+|\s+")
 _WORD_BYTES: Final = 9  # up to here an English word is mostly one token
 _FOREIGN_BYTES: Final = 3  # of a letter outside ASCII: about a token each in Chinese, fewer in Cyrillic
+# The same in texts of ASCII alone, found in half the time.
+_ASCII_PIECES: Final = re.compile(r" ?[A-Za-z]+|[0-9]{1,3}| ?[^\w\s]+|_+|\s+", re.ASCII)
+# A long text is judged by samples spread over it: to look through all of a book takes longer than to route it.
+_SAMPLES: Final = 4
+_SAMPLE_CHARS: Final = 128
 _MESSAGE_TOKENS: Final = 8  # around a message, in the templates of all vendors here
 
 
@@ -27,10 +32,18 @@ def most_tokens(texts: Sequence[str]) -> int:
 
 
 def _text_tokens(text: str) -> int:
-    pieces = _PIECES.findall(text)
-    if text.isascii():  # counted in less than half of the time
-        return sum([-(-len(piece) // _WORD_BYTES) for piece in pieces])
-    return sum(map(_piece_tokens, pieces))
+    if len(text) > 2 * _SAMPLES * _SAMPLE_CHARS:
+        step = len(text) // _SAMPLES
+        samples = [text[start : start + _SAMPLE_CHARS] for start in range(step // 2, len(text), step)]
+        return sum(map(_counted, samples)) * len(text) // sum(map(len, samples))
+    return _counted(text)
+
+
+def _counted(text: str) -> int:
+    if not text.isascii():
+        return sum(map(_piece_tokens, _PIECES.findall(text)))
+    pieces = _ASCII_PIECES.findall(text)
+    return len(pieces) + sum([(len(piece) - 1) // _WORD_BYTES for piece in pieces if len(piece) > _WORD_BYTES])
 
 
 def _piece_tokens(piece: str) -> int:

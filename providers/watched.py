@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 from protos.errors import FabricError
 from protos.locality import is_local
 from protos.types import Estimate, ProviderId, Task, TaskEvent, TaskId, Tier
-from providers.base import Health, Snapshot
+from providers.base import Health, Menu, Snapshot
 from providers.catalog import VendorModel
 from providers.keys import VendorKey
 from providers.remote import Api, Remote
@@ -116,7 +116,7 @@ class Watched:
         seen = self._remote.snapshot()
         return replace(
             seen,
-            offers=tuple(replace(offer, max_batch=self._at_once) for offer in seen.offers),
+            offers=Menu(replace(offer, max_batch=self._at_once) for offer in seen.offers),
             health=self._health,
             is_remote=not is_local(self._url) if self._nature.is_remote is None else self._nature.is_remote,
         )

@@ -1,42 +1,82 @@
-"""What a request should cost at one place, and the most that it can: from the place's price and the request. Pure.
+"""What a request should cost at one place, the most that it can, and whether the place can take it at all: from what the
+place offers and the request. Pure.
 
 Not about prices and how many tokens a text is (providers/pricing.py), nor about budgets (spending.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
 
+from protos.errors import InputInvalid
 from protos.types import ImageRequest, TaskRequest, TextRequest, Tier, Usage
-from providers.base import Offer, Snapshot
+from providers.base import Offer, Snapshot, takes_all
 from providers.pricing import Bounds, cost_micro, expected_usage, most_usage, output_limit, size_of, typical_cost_micro
 from router.spending import Quote
 
+_SURELY: Final = 1.5  # a text of so many times the context's tokens is too long, however they are counted
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Needs:
-    """What a request needs of any place, counted once: a long text is slow to count, and there may be many places."""
+    """What a request needs of any place, counted when the first place wants to know: a long text is slow to count."""
 
     request: TaskRequest
-    expected: Usage
-    most: Usage
 
-    @classmethod
-    def of(cls, request: TaskRequest) -> "Needs":
-        return cls(request, expected_usage(request, Bounds()), most_usage(request, Bounds()))
+    @cached_property
+    def expected(self) -> Usage:
+        return expected_usage(self.request, Bounds())
+
+    @cached_property
+    def most(self) -> Usage:
+        return most_usage(self.request, Bounds())
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """A text without wishes: whoever writes texts can take it, if it is not too long."""
+        request = self.request
+        if not isinstance(request, TextRequest) or not (request.prompt or request.messages):
+            return False
+        return replace(request, prompt=None, messages=(), max_tokens=None) == _NO_WISHES
+
+    @cached_property
+    def _usages(self) -> dict[int, tuple[Usage, Usage]]:
+        return {}
 
     def at(self, bounds: Bounds) -> tuple[Usage, Usage]:
         """The usage to expect of a model with these bounds, and the most there can be."""
         match self.request:
-            case TextRequest():
-                limit = output_limit(self.request, bounds)
-                read, most = self.expected.input_tokens, self.most.input_tokens  # all that is used of a text but this
-                return Usage(input_tokens=read, output_tokens=limit), Usage(input_tokens=most, output_tokens=limit)
+            case TextRequest() as request:
+                limit = output_limit(request, bounds)
+                if limit not in self._usages:
+                    expected, most = self.expected, self.most
+                    self._usages[limit] = replace(expected, output_tokens=limit), replace(most, output_tokens=limit)
+                return self._usages[limit]
             case ImageRequest():  # charged by the picture or by the token, as the model is; its prompt is short
                 return expected_usage(self.request, bounds), most_usage(self.request, bounds)
             case _:
                 return self.expected, self.most
 
 
-FREE = Quote()
+_NO_WISHES: Final = TextRequest()
+FREE: Final = Quote()
+
+
+def refusal_of(offer: Offer, needs: Needs) -> InputInvalid | None:
+    """Why the model cannot take the request; None: it can, as far as can be told without it."""
+    request, context = needs.request, offer.context_tokens
+    if isinstance(request, TextRequest):
+        limit = offer.bounds.max_output_tokens
+        if limit and request.max_tokens is not None and request.max_tokens > limit:
+            return InputInvalid.at(
+                "params.max_tokens", f"is {request.max_tokens}: {offer.model} writes {limit} at most"
+            )
+        if context and needs.most.input_tokens > context and needs.expected.input_tokens > context * _SURELY:
+            told = f"is about {needs.expected.input_tokens} tokens long: {offer.model} reads {context} at most"
+            return InputInvalid.at("input", told)
+        if needs.is_plain:
+            return None
+    return None if offer.refusal is takes_all else offer.refusal(request)
 
 
 def is_free(snapshot: Snapshot, offer: Offer) -> bool:

@@ -6,13 +6,15 @@ Not about how many go there (capacity.py), nor what happens when one fails (retr
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
 
-from protos.errors import ModelNotFound, NoProvider
+from protos.errors import FabricError, InputInvalid, ModelNotFound, NoProvider
 from protos.types import Modality, ModelId, ProviderId, TaskRequest, Tier
-from providers.base import Offer, Snapshot
+from providers.base import Menu, Offer, Snapshot, takes_all
 from providers.pricing import Price
-from router.quotes import FREE, Needs, is_free, quote_of
+from router.quotes import FREE, Needs, is_free, quote_of, refusal_of
 from router.spending import Quote, shown
 
 
@@ -31,24 +33,31 @@ class RoutingRequest:
     paid_before: Sequence[str] = ()  # places whose paid call may have done it already: then nobody is paid again
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+# Tuples, which are made in a quarter of the time: a decision among many places makes one for each of them.
+
+
+class Candidate(NamedTuple):
     provider_id: ProviderId
     model: ModelId
-    reason: str
+    why: str | Callable[[], str]  # told when somebody asks: words take longer than the decision
     quote: Quote | None = FREE  # None: nobody knows what it costs
     price: Price | None = None
+    is_choosy: bool = False  # there are requests that it cannot take
+
+    @property
+    def reason(self) -> str:
+        return self.why if isinstance(self.why, str) else self.why()
 
     @property
     def is_paid(self) -> bool:
         return self.quote is None or self.price is not None or self.quote.bound_micro > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     provider_id: ProviderId
     reason: str
     is_lasting: bool  # no change of its health makes it a candidate
+    error: InputInvalid | None = None  # it has the model, which cannot take what is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Route:
 
     candidates: Sequence[Candidate]
     skipped: Sequence[Skipped]
+    depends_on_content: bool = False  # which was not known, and may change it: a candidate is paid or choosy
 
 
 class NeverServed(NoProvider):
@@ -74,24 +84,40 @@ RULE: Final = (
 
 _HEALTH_RANK: Final = {"healthy": 0, "degraded": 1, "unavailable": 2}
 
+_Rank: TypeAlias = tuple[int, float, int, int, float]
+
 
 def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
     """Tier asked for, then capability and model, then cost, health, load among those of one model, and the configured
     order: load alone never changes which model answers.
 
-    Raises ModelNotFound when nobody has the model, NeverServed when nobody may serve the request, and NoProvider when
-    nobody can now; all but the first with `details.skipped`.
+    Raises ModelNotFound when nobody has the model, InputInvalid when those that have it cannot take the request,
+    NeverServed when nobody may serve it, and NoProvider when nobody can now; the last two with `details.skipped`.
     """
-    _check_model(request, snapshots)
-    needs = _needs(request, snapshots)
-    named = [(snapshot, _offers_of(request, snapshot)) for snapshot in snapshots]
-    judged = [verdict for snapshot, offers in named for verdict in _judge(request, snapshot, offers, needs)]
-    able = [verdict for verdict in judged if isinstance(verdict, _Able)]
-    skipped = tuple(verdict for verdict in judged if isinstance(verdict, Skipped))
+    needs = None if request.content is None else Needs(request.content)
+    able: list[tuple[_Rank, Candidate]] = []
+    skipped: list[Skipped] = []
+    absent = _absent(request)
+    first: dict[ModelId, int] = {}  # of the places' models for it, in the configured order, whatever their health
+    for snapshot in snapshots:
+        offers = _offers_of(request, snapshot)
+        reason = _lasting_reason(request, snapshot, offers, absent)
+        if reason is not None:
+            skipped.append(Skipped(snapshot.id, reason, True))
+        elif not offers:
+            skipped.append(_unavailable(snapshot))
+        for offer in offers:
+            place = first.setdefault(offer.model, len(first))
+            if reason is None:
+                verdict = _verdict(request, snapshot, offer, needs, place)
+                (skipped if type(verdict) is Skipped else able).append(verdict)  # type: ignore[arg-type]  # as it says
     if not able:
+        if not first:
+            _check_model(request, snapshots)
         raise _nobody(request, skipped)
-    able.sort(key=_ranking(request, [offer.model for _, offers in named for offer in offers]))  # stable
-    return Route(tuple(_candidate(request, each) for each in able), skipped)
+    able.sort(key=itemgetter(0))  # stable
+    candidates = [candidate for _, candidate in able]
+    return Route(candidates, skipped, needs is None and any(each.is_paid or each.is_choosy for each in candidates))
 
 
 def is_unseen(snapshot: Snapshot) -> bool:
@@ -101,68 +127,47 @@ def is_unseen(snapshot: Snapshot) -> bool:
 
 def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None) -> Sequence[Offer]:
     """What it offers under that name, its own or an alias, or, without a name, by default. No modality: of any."""
-    if model:
-        return [
-            offer
-            for offer in snapshot.offers
-            if (offer.model == model or model in offer.aliases) and modality in (None, offer.modality)
-        ]
-    if snapshot.only_when_named:
-        return []
-    return [offer for offer in snapshot.offers if offer.is_default and modality in (None, offer.modality)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Able:
-    snapshot: Snapshot
-    offer: Offer
-    quote: Quote | None
-
-
-def _needs(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Needs | None:
-    """Counted only where somebody has a price: local work is not slowed by money."""
-    if request.content is None or not any(offer.price for snapshot in snapshots for offer in snapshot.offers):
-        return None
-    return Needs.of(request.content)
+    if not model and snapshot.only_when_named:
+        return ()
+    return Menu.of(snapshot.offers).named(modality, model or None)
 
 
 def _offers_of(request: RoutingRequest, snapshot: Snapshot) -> Sequence[Offer]:
     """Those that may serve it there: one, or of an alias all that it stands for."""
     offers = offers_for(snapshot, request.modality, request.model)
-    stands_for = [offer for offer in offers if request.model in offer.aliases]
-    return stands_for or offers[:1]
+    if len(offers) < 2:
+        return offers
+    return [offer for offer in offers if request.model in offer.aliases] or offers[:1]
 
 
-def _judge(
-    request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer], needs: Needs | None
-) -> Sequence[_Able | Skipped]:
-    """Lasting reasons come first: they stay true when the others pass."""
-    lasting = _lasting_reason(request, snapshot, offers)
-    if lasting is not None:
-        return [Skipped(snapshot.id, lasting, is_lasting=True)]
-    if not offers:
-        return [_unavailable(snapshot)]
-    return [_judged(request, _priced(snapshot, offer, needs)) for offer in offers]
-
-
-def _judged(request: RoutingRequest, able: _Able) -> _Able | Skipped:
-    too_dear = _money_reason(request, able)
+def _verdict(
+    request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None, place: int
+) -> tuple[_Rank, Candidate] | Skipped:
+    """place: of its model in the configured order. Lasting reasons come first: they stay true when the others pass."""
+    error = None if needs is None else refusal_of(offer, needs)
+    if error is not None:
+        return Skipped(snapshot.id, f"cannot take it: {error.message}", is_lasting=True, error=error)
+    quote = FREE if is_free(snapshot, offer) else quote_of(offer, needs)
+    too_dear = None if quote is FREE else _money_reason(request, offer, quote)
     if too_dear is not None:
-        return Skipped(able.snapshot.id, too_dear, is_lasting=True)
-    return _unavailable(able.snapshot) if able.snapshot.health.status == "unavailable" else able
+        return Skipped(snapshot.id, too_dear, is_lasting=True)
+    if snapshot.health.status == "unavailable":
+        return _unavailable(snapshot)
+    preferred = offer.aliases.get(request.model or "", 0)
+    cost_micro = math.inf if quote is None else quote.estimated_micro
+    load = (offer.waiting + offer.running) / (offer.max_batch or 1)  # tasks there already, in batches
+    rank = (preferred, cost_micro, _HEALTH_RANK[snapshot.health.status], place, load)
+    why = partial(_told, request, snapshot, offer, quote)
+    return rank, Candidate(snapshot.id, offer.model, why, quote, offer.price, offer.refusal is not takes_all)
 
 
 def _unavailable(snapshot: Snapshot) -> Skipped:
     return Skipped(snapshot.id, f"is unavailable: {snapshot.health.reason or 'not seen yet'}", is_lasting=False)
 
 
-def _priced(snapshot: Snapshot, offer: Offer, needs: Needs | None) -> _Able:
-    return _Able(snapshot, offer, FREE if is_free(snapshot, offer) else quote_of(offer, needs))
-
-
-def _money_reason(request: RoutingRequest, able: _Able) -> str | None:
+def _money_reason(request: RoutingRequest, offer: Offer, quote: Quote | None) -> str | None:
     """Why it may not be paid for this."""
-    quote, most = able.quote, request.max_cost_micro
+    most = request.max_cost_micro
     if quote is not None and not quote.bound_micro:
         return None
     if request.paid_before:
@@ -170,13 +175,20 @@ def _money_reason(request: RoutingRequest, able: _Able) -> str | None:
     if most is None:
         return None
     if quote is None:
-        return f"has no known price for {able.offer.model}, and the request has a max_cost_usd"
+        return f"has no known price for {offer.model}, and the request has a max_cost_usd"
     if request.content is not None and quote.bound_micro > most:
         return f"may cost {shown(quote.bound_micro)}, the request's max_cost_usd is {shown(most)}"
     return None
 
 
-def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer]) -> str | None:
+def _absent(request: RoutingRequest) -> str:
+    """The reason of a place that has no model for it, in words: most places say the same."""
+    if request.model is not None:
+        return f"has no {request.modality} model {request.model!r}"
+    return f"has no default model for {request.modality}"
+
+
+def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer], absent: str) -> str | None:
     if request.tier not in (None, snapshot.tier):
         return f"is of tier {snapshot.tier}, {request.tier} was asked for"
     if request.privacy == "local_only" and snapshot.is_remote:
@@ -185,39 +197,19 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequenc
         return "does not stream"
     if offers or is_unseen(snapshot):
         return None
-    if request.model is not None:
-        return f"has no {request.modality} model {request.model!r}"
-    if snapshot.only_when_named:
+    if request.model is None and snapshot.only_when_named:
         return "serves only requests that name its model"
-    return f"has no default model for {request.modality}"
+    return absent
 
 
-def _ranking(request: RoutingRequest, models: Sequence[ModelId]) -> Callable[[_Able], tuple[float, ...]]:
-    """models: what the places have for the request, in the configured order, whatever their health."""
-    first = {model: place for place, model in reversed(list(enumerate(models)))}
-
-    def rank(able: _Able) -> tuple[float, ...]:
-        offer, cost_micro = able.offer, math.inf if able.quote is None else able.quote.estimated_micro
-        preferred = offer.aliases.get(request.model or "", 0)
-        return preferred, cost_micro, _HEALTH_RANK[able.snapshot.health.status], first[offer.model], _load(offer)
-
-    return rank
-
-
-def _load(offer: Offer) -> float:
-    """Tasks there already, in batches."""
-    return (offer.waiting + offer.running) / max(offer.max_batch, 1)
-
-
-def _candidate(request: RoutingRequest, able: _Able) -> Candidate:
-    snapshot, offer = able.snapshot, able.offer
+def _told(request: RoutingRequest, snapshot: Snapshot, offer: Offer, quote: Quote | None) -> str:
+    """Why a candidate stands where it stands."""
     preferred = offer.aliases.get(request.model or "")
     named = "" if preferred is None else f"is choice {preferred + 1} of {request.model!r}, "
-    reason = (
-        f"{named}serves {offer.model}, {_cost_told(able.quote)}, is {snapshot.health.status}, has "
+    return (
+        f"{named}serves {offer.model}, {_cost_told(quote)}, is {snapshot.health.status}, has "
         f"{offer.waiting + offer.running} tasks in batches of {offer.max_batch}"
     )
-    return Candidate(snapshot.id, offer.model, reason, able.quote, offer.price)
 
 
 def _cost_told(quote: Quote | None) -> str:
@@ -245,7 +237,10 @@ def _check_model(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> None
     raise ModelNotFound(f"model {request.model!r} {what}: name one of the {request.modality} models: {known}")
 
 
-def _nobody(request: RoutingRequest, skipped: Sequence[Skipped]) -> NoProvider:
+def _nobody(request: RoutingRequest, skipped: Sequence[Skipped]) -> FabricError:
+    errors = [each.error for each in skipped if each.error is not None]
+    if errors and all(each.is_lasting for each in skipped):
+        return errors[0]  # of the first in the configured order; what the caller can change
     reasons = "; ".join(f"{each.provider_id} {each.reason}" for each in skipped) or "no provider is configured"
     details = {"skipped": [{"provider_id": each.provider_id, "reason": each.reason} for each in skipped]}
     what = f"{request.modality} model {request.model!r}" if request.model else str(request.modality)

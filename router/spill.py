@@ -4,7 +4,6 @@ A task gets here only with places that its privacy and its max_cost_usd allow (r
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from router.routing import Candidate
 
@@ -25,4 +24,4 @@ def in_time_first(
 
 def _told(candidate: Candidate, eta_s: float | None, left_s: float) -> Candidate:
     why = f"; should end in {eta_s or 0.0:.1f} s, and the deadline is in {max(left_s, 0.0):.1f} s"
-    return replace(candidate, reason=candidate.reason + why)
+    return candidate._replace(why=candidate.reason + why)

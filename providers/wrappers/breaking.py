@@ -125,10 +125,9 @@ class Breaking:
             self._on_change()
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
-        wait = wait_s(self._breaker, self._clock())
         if self._breaker.open_until is None:
             return snapshot
-        health = snapshot.health
+        wait, health = wait_s(self._breaker, self._clock()), snapshot.health
         if wait is None:
             return replace(snapshot, health=_worse(health, "degraded", f"is tried again after: {self._last}"))
         return replace(

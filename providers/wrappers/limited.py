@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from protos.errors import Overloaded
 from protos.types import Queued, Task, TaskEvent
-from providers.base import Offer, Snapshot
+from providers.base import Menu, Snapshot
 from providers.wrappers.stack import Run
 
 WAITING: Final = 256  # calls; the router holds back what waits longer, so this only evens out bursts
@@ -23,7 +23,11 @@ class Limited:
         self._limit, self._waiting_limit = limit, waiting_limit
         self._seats = asyncio.Semaphore(limit)
         self._waiting = self._running = 0
-        self._shown: tuple[object, tuple[Offer, ...]] = (None, ())  # for which state, and what
+        self._shown: tuple[Snapshot | None, tuple[int, int], Snapshot | None] = (
+            None,
+            (0, 0),
+            None,
+        )  # of what, and what
 
     async def run(self, task: Task, inner: Run) -> AsyncIterator[TaskEvent]:
         if self._waiting >= self._waiting_limit:
@@ -51,13 +55,14 @@ class Limited:
         self._running += 1
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
-        state = (snapshot.offers, self._waiting, self._running)
-        if self._shown[0] != state:  # most often nothing has changed since the last look
-            offers = (
-                replace(
-                    offer, max_batch=min(offer.max_batch, self._limit), waiting=self._waiting, running=self._running
-                )
-                for offer in snapshot.offers
-            )
-            self._shown = (state, tuple(offers))
-        return replace(snapshot, offers=self._shown[1])
+        load = (self._waiting, self._running)
+        of, then, shown = self._shown
+        if of is snapshot and then == load and shown is not None:  # as most often
+            return shown
+        offers = Menu(
+            replace(offer, max_batch=min(offer.max_batch, self._limit), waiting=self._waiting, running=self._running)
+            for offer in snapshot.offers
+        )
+        shown = replace(snapshot, offers=offers)
+        self._shown = (snapshot, load, shown)
+        return shown

@@ -18,6 +18,7 @@ from providers.wrappers.stack import Run
 
 _WINDOW_S: Final = 120.0  # what is older says little of now
 _CALLS: Final = 200  # kept at most
+_FRESH_S: Final = 1.0  # for which nothing is counted anew unless a call ends: each route looks at every place
 _ENOUGH: Final = 4  # calls before an error rate says anything
 _SICK: Final = 0.5  # of the calls failed: degraded
 _REQUESTS_FAULT: Final = frozenset(  # say nothing of the vendor
@@ -59,6 +60,10 @@ class Metered:
         self._clock = clock
         self._calls: deque[Seen] = deque(maxlen=_CALLS)
         self._success_at: float | None = None
+        self._shown: tuple[Snapshot, int, float, Snapshot] | None = (
+            None  # of what, after how many calls, when, and what
+        )
+        self._ended = 0
 
     async def run(self, task: Task, inner: Run) -> AsyncIterator[TaskEvent]:
         began_at, first_at = self._clock(), None
@@ -69,14 +74,23 @@ class Metered:
                         first_at = self._clock()
                     if isinstance(event, Finished):
                         self._success_at = self._clock()
-                        self._calls.append(Seen(self._success_at, "", (first_at or began_at) - began_at))
+                        self.add(Seen(self._success_at, "", (first_at or began_at) - began_at))
                     yield event
         except FabricError as error:
             if error.code not in _REQUESTS_FAULT:
-                self._calls.append(Seen(self._clock(), error.message))
+                self.add(Seen(self._clock(), error.message))
             raise
+
+    def add(self, seen: Seen) -> None:
+        self._calls.append(seen)
+        self._ended += 1
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
         if not self._calls:
             return snapshot
-        return replace(snapshot, health=health_of(snapshot.health, self._calls, self._success_at, self._clock()))
+        now, last = self._clock(), self._shown
+        if last is not None and last[0] is snapshot and last[1] == self._ended and now - last[2] < _FRESH_S:
+            return last[3]
+        shown = replace(snapshot, health=health_of(snapshot.health, self._calls, self._success_at, now))
+        self._shown = (snapshot, self._ended, now, shown)
+        return shown

@@ -32,10 +32,10 @@ class Wrapped:
     """A provider within its layers."""
 
     def __init__(self, inner: Provider, layers: Sequence[Layer]) -> None:
-        self._inner, self._layers = inner, list(layers)
+        self._inner, self._seen = inner, [layer.seen for layer in reversed(layers)]
         self._calls = RunningCalls()
         self._run: Run = inner.run
-        for layer in reversed(self._layers):
+        for layer in reversed(layers):
             self._run = partial(_through, layer, self._run)
 
     @property
@@ -44,8 +44,8 @@ class Wrapped:
 
     def snapshot(self) -> Snapshot:
         snapshot = self._inner.snapshot()
-        for layer in reversed(self._layers):
-            snapshot = layer.seen(snapshot)
+        for seen in self._seen:
+            snapshot = seen(snapshot)
         return snapshot
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:

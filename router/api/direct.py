@@ -89,11 +89,11 @@ class _Call:
     async def _served(self) -> AsyncGenerator[Served, None]:
         """Raises what refuses the request before any place is asked."""
         providers, asked = self.parts.providers, self.body.routing()
-        candidates = order(asked, providers.snapshots()).candidates  # also before a file is fetched for nobody
+        route = order(asked, providers.snapshots())  # also before a file is fetched for nobody
         task = await self.body.task(self.parts, self.organization_id)
-        if any(candidate.is_paid for candidate in candidates):
-            candidates = order(replace(asked, content=task.request), providers.snapshots()).candidates
-        return serve_once(providers, candidates, task, self.parts.accounts, self.key_id)
+        if route.depends_on_content:
+            route = order(replace(asked, content=task.request), providers.snapshots())
+        return serve_once(providers, route.candidates, task, self.parts.accounts, self.key_id)
 
     async def _text(self, served: Served) -> bytes:
         if isinstance(served.event, Finished):

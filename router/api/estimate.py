@@ -139,7 +139,7 @@ def _of_catalog(known: VendorModel, task: Task) -> EstimateShape:
         modality=known.modality,
         tier=Tier.PREMIUM,
         available=False,
-        **_cost(quote_of(offer, Needs.of(task.request))),
+        **_cost(quote_of(offer, Needs(task.request))),
         usage=usage_json(expected_usage(task.request, known.bounds)),
         source=_read_at(known.price) if known.price else "unknown",
         eta=Eta(),

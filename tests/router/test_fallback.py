@@ -49,7 +49,7 @@ def test_what_may_come_next_is_always_some_of_the_rest_in_its_order_and_never_to
         assert not following
     if by.is_paid and error.may_have_run:
         assert not any(candidate.is_paid for candidate in following)
-    if isinstance(error, InputInvalid):
+    if isinstance(error, InputInvalid) and (by.is_paid or error.may_have_run):
         assert not following
 
 
@@ -74,6 +74,12 @@ def test_what_may_have_been_paid_is_done_again_only_where_it_is_free(by: Candida
 def test_nobody_is_paid_because_a_free_place_is_full_for_a_while(error: FabricError) -> None:
     assert after_failure(error, FREE, REST, has_output=False) == (FREE,)
     assert after_failure(error, PAID, REST, has_output=False) == REST
+
+
+def test_what_a_model_of_this_box_cannot_take_another_may() -> None:
+    too_long = InputInvalid("is 9000 tokens long and the model's context is 2048")
+    assert after_failure(too_long, FREE, REST, has_output=False) == REST
+    assert after_failure(too_long, PAID, REST, has_output=False) == ()
 
 
 def test_every_error_has_a_decision() -> None:

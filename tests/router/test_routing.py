@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.errors import ModelNotFound, NoProvider
-from protos.types import Modality, ModelId, ProviderId, TextRequest, Tier
+from protos.errors import InputInvalid, ModelNotFound, NoProvider
+from protos.types import Modality, ModelId, ProviderId, TaskRequest, TextRequest, Tier
 from providers.base import Health, Offer, Snapshot
 from providers.echo import Echo
-from providers.pricing import Price
+from providers.pricing import Bounds, Price
 from router.quotes import FREE
 from router.routing import NeverServed, RoutingRequest, is_unseen, order
 
@@ -354,3 +354,53 @@ def test_a_local_only_request_has_no_remote_candidate_whatever_else_it_asks(
         return
     here = {snapshot.id for snapshot in snapshots if not snapshot.is_remote}
     assert {candidate.provider_id for candidate in route.candidates} <= here
+
+
+def choosy(snapshot: Snapshot, field: str) -> Snapshot:
+    """The place, whose model takes everything but one param."""
+
+    def refusal(request: TaskRequest) -> InputInvalid | None:
+        return InputInvalid.at(f"params.{field}", "is not taken here") if getattr(request, field) else None
+
+    return replace(snapshot, offers=(replace(snapshot.offers[0], refusal=refusal),))
+
+
+def test_a_place_that_cannot_take_a_param_is_skipped_with_that_as_its_reason() -> None:
+    asked = replace(TEXT, content=TextRequest(prompt="hello", top_k=5))
+    route = order(asked, [choosy(place("no-top-k"), "top_k"), place("any", cost=9)])
+    assert [each.provider_id for each in route.candidates] == ["any"]
+    assert [(each.provider_id, each.reason) for each in route.skipped] == [
+        ("no-top-k", "cannot take it: params.top_k: is not taken here")
+    ]
+    assert ids(replace(asked, content=TextRequest(prompt="hello")), choosy(place("plain"), "top_k")) == ["plain"]
+
+
+def test_what_nobody_that_has_the_model_can_take_is_an_error_of_the_request() -> None:
+    asked = replace(TEXT, content=TextRequest(prompt="hello", top_k=5))
+    with pytest.raises(InputInvalid, match=r"params\.top_k") as refused:
+        order(asked, [choosy(place("one"), "top_k"), Echo().snapshot(), choosy(place("two"), "top_k")])
+    assert refused.value.details["errors"] == [{"path": "params.top_k", "message": "is not taken here"}]
+
+
+def test_a_text_that_is_surely_longer_than_a_context_goes_where_there_is_room() -> None:
+    def reads(name: str, tokens: int) -> Snapshot:
+        return replace(place(name), offers=(replace(place(name).offers[0], context_tokens=tokens),))
+
+    asked = replace(TEXT, content=TextRequest(prompt="word " * 3000))
+    route = order(asked, [reads("small", 1024), reads("near", 2900), reads("unknown", 0)])
+    assert [each.provider_id for each in route.candidates] == ["near", "unknown"]  # what is near it says itself
+    assert "tokens long: m reads 1024 at most" in route.skipped[0].reason
+
+
+def test_a_limit_of_the_answer_is_a_capability() -> None:
+    short = replace(place("short"), offers=(replace(place("short").offers[0], bounds=Bounds(max_output_tokens=100)),))
+    asked = replace(TEXT, content=TextRequest(prompt="hello", max_tokens=101))
+    assert ids(asked, short, place("long")) == ["long"]
+    assert ids(replace(asked, content=TextRequest(prompt="hello", max_tokens=100)), short) == ["short"]
+
+
+def test_a_route_says_whether_the_content_may_change_it() -> None:
+    assert not order(TEXT, [place("free")]).depends_on_content
+    assert order(TEXT, [place("free"), place("paid", cost=1)]).depends_on_content
+    assert order(TEXT, [choosy(place("choosy"), "top_k")]).depends_on_content
+    assert not order(replace(TEXT, content=TextRequest(prompt="x")), [place("paid", cost=1)]).depends_on_content

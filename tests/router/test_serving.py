@@ -47,8 +47,11 @@ async def test_the_next_place_has_its_turn_when_one_refuses_for_now() -> None:
 
 @pytest.mark.parametrize(
     ("plan", "error"),
-    [([InputInvalid("bad")], InputInvalid), ([STARTED, TextDelta("once"), FULL], Overloaded)],
-    ids=["a refusal that all would repeat", "a failure after some of the answer was seen"],
+    [
+        ([InputInvalid("bad", may_have_run=True)], InputInvalid),
+        ([STARTED, TextDelta("once"), FULL], Overloaded),
+    ],
+    ids=["a refusal of what was read", "a failure after some of the answer was seen"],
 )
 async def test_no_other_place_is_asked_after(plan: list[FabricError | TaskEvent], error: type[FabricError]) -> None:
     other = Scripted(provider_id="other")
