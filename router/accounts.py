@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ulid import ULID
-
 from protos.errors import FabricError
 from protos.types import Finished, Modality, Task, Usage
 from providers.pricing import Price, cost_micro, size_of
+from router.ids import ulid
 from router.quotes import FREE
 from router.routing import Candidate
 from router.spending import AttemptInfo, Outcome, Payer, Spent
@@ -73,7 +72,7 @@ class Account:
     async def begin(self, candidate: Candidate) -> Call:
         """Before a call: reserves its bound, where there is one. Raises BudgetExceeded or BudgetReserved."""
         attempt = AttemptInfo(
-            attempt_id=f"attempt_{ULID()}",
+            attempt_id=f"attempt_{ulid(time.time())}",
             payer=self._payer,
             job_id=self._job_id,
             provider_id=candidate.provider_id,

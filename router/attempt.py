@@ -32,7 +32,7 @@ from router.routing import Candidate, Route, RoutingRequest, Skipped, order
 from router.serving import serve
 from router.spending import Spent, micro_of
 from router.spill import in_time_first
-from router.store.base import Ending, Lease, Store
+from router.store.base import Ending, Lease, LeaseLost, Store
 from router.store.usage import may_have_run
 from router.tasks import task_of
 
@@ -122,7 +122,7 @@ class Attempt:
 
     async def _serve(self, task: Task, route: Route) -> Ending:
         providers = self._around.providers
-        if any(candidate.is_paid for candidate in route.candidates):  # now it can be said what it costs
+        if route.depends_on_content:  # now it can be said what it costs and who can take it
             asked = routing_request(self.job)
             asked = replace(asked, content=task.request, paid_before=await self._paid_before())
             route = order(asked, providers.snapshots())
@@ -161,13 +161,10 @@ class Attempt:
         self.place = Place(candidate.provider_id, candidate.model)
 
     async def _take(self, candidate: Candidate, event: TaskEvent) -> Ending | None:
-        store, feed, lease = self._around.store, self._around.feed, self.lease
+        feed = self._around.feed
         match event:
             case Started(node_id, model):
-                decision = decision_json(candidate, self._skipped)
-                self.job = await store.start(lease, candidate.provider_id, node_id, model, decision)
-                self.has_started = True
-                self._seated()
+                self._start(candidate, node_id, model)
             case Progress():
                 await self._report(event)
             case TextDelta(text):
@@ -182,6 +179,20 @@ class Attempt:
             case Preview():
                 feed.publish_preview(self.job.id, event)
         return None
+
+    def _start(self, candidate: Candidate, node_id: str | None, model: str) -> None:
+        """Not waited for: what is written later comes after it, and of a short task it is in the same group."""
+        decision = decision_json(candidate, self._skipped)
+        starting = self._around.store.start(self.lease, candidate.provider_id, node_id, model, decision)
+        starting.add_done_callback(self._on_started)
+        self.job = replace(self.job, attempts=self.job.attempts + 1)  # as the store has it
+        self.has_started = True
+        self._seated()
+
+    def _on_started(self, starting: "asyncio.Future[Job]") -> None:
+        """Without it the job cannot end as completed: when the disk refused it, the job is run again later."""
+        if isinstance(starting.exception(), LeaseLost):
+            self.stop(Stop.LEASE_LOST)
 
     async def _report(self, progress: Progress) -> None:
         """Progress in between is left out: a row for each denoising step would tell nobody more."""

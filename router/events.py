@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from protos.types import OrganizationId, Preview
-from router.jobs import TERMINAL, JobEvent, JobId, Json, unknown_job
+from router.jobs import TERMINAL, EventKind, Job, JobEvent, JobId, JobState, Json, unknown_job
 from router.outputs import OutputCursor, OutputSoFar
 from router.store.base import Store
 
@@ -135,19 +135,20 @@ class Feed:
             job = await self._store.get(job_id)  # before the events: of a job that has ended they are complete
             if job is None:
                 raise unknown_job(job_id)
-            output, reader = OutputCursor(topic.output), self._reader(topic, doorbell, after)
+            output, reader = _Pieces(topic.output, job, wanted=include_output), self._reader(topic, doorbell, after)
             while True:
-                pieces = output.take() if include_output else []  # before the events that they come after
+                output.look()  # before the events that they come after
                 events = await reader.take(lambda after: self._store.events_of_job(job_id, after, PAGE))
                 for event in events:
                     if event.is_terminal:
-                        for piece in [*pieces, *(output.take() if include_output else [])]:
-                            yield LiveOutput(job_id, piece)
+                        for piece in output.rest():
+                            yield piece
                         yield event
                         return
+                    output.see(event)
                     yield event
-                for piece in pieces:
-                    yield LiveOutput(job_id, piece)
+                for piece in output.ready():
+                    yield piece
                 if not events and job.state in TERMINAL:
                     return
                 if events:
@@ -200,6 +201,33 @@ class Feed:
     def _forget_idle(self, job_id: JobId, topic: _Topic) -> None:
         if not topic.doorbells and topic.output.is_empty and self._topics.get(job_id) is topic:
             del self._topics[job_id]
+
+
+class _Pieces:
+    """The live output for one follower: none before the job's start, which may still be on its way to the disk."""
+
+    def __init__(self, output: OutputSoFar, job: Job, *, wanted: bool) -> None:
+        self._job_id, self._cursor = job.id, OutputCursor(output) if wanted else None
+        self._has_started = job.state is not JobState.PENDING
+        self._held: list[LiveOutput] = []
+
+    def look(self) -> None:
+        if self._cursor is not None:
+            self._held += [LiveOutput(self._job_id, piece) for piece in self._cursor.take()]
+
+    def see(self, event: JobEvent) -> None:
+        self._has_started = self._has_started or event.kind is EventKind.STARTED
+
+    def ready(self) -> Sequence[LiveOutput]:
+        if not self._has_started:
+            return ()
+        ready, self._held = self._held, []
+        return ready
+
+    def rest(self) -> Sequence[LiveOutput]:
+        """All that is left at the end of the job."""
+        self.look()
+        return self._held
 
 
 class _Reader:

@@ -3,16 +3,14 @@
 Not about where a job is stored (store/) nor how it is run (runner.py).
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NewType
 
-from ulid import ULID
-
 from protos.errors import Conflict, DeadlineExceeded, FabricError, JobTerminal, NotFound
 from protos.types import Modality, OrganizationId, Tier, Usage
+from router.ids import first_ulid, ulid
 
 JobId = NewType("JobId", str)
 Json = dict[str, Any]  # Any: decoded JSON
@@ -129,10 +127,9 @@ class Job:
 
 
 def new_job(request: JobRequest, now: float) -> Job:
-    """A pending job, created now. Its id is a ULID of that time, so that ids sort as the jobs arrived. An id is no secret:
-    the system's own randomness would cost more than the rest of it."""
+    """A pending job, created now. Its id is a ULID of that time, so that ids sort as the jobs arrived."""
     return Job(
-        id=JobId(f"job_{ULID.from_bytes(_milliseconds(now) + random.randbytes(10))}"),
+        id=JobId(f"job_{ulid(now)}"),
         request=request,
         state=JobState.PENDING,
         created_at=now,
@@ -157,11 +154,7 @@ def error_json(error: FabricError) -> Json:
 
 def first_id_at(moment: float) -> JobId:
     """The smallest id that a job created at `moment` can have."""
-    return JobId(f"job_{ULID.from_bytes(_milliseconds(moment) + bytes(10))}")
-
-
-def _milliseconds(moment: float) -> bytes:
-    return min(max(int(moment * 1000), 0), 2**48 - 1).to_bytes(6, "big")
+    return JobId(f"job_{first_ulid(moment)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from protos.errors import FabricError, Internal
 from providers.registry import ProviderRegistry
@@ -24,8 +23,6 @@ from router.jobs import Job, JobId
 from router.retries import Again, Failures, RetryPolicy, Verdict, exhausted, failed, verdict
 from router.store.base import Lease, LeaseLost, Store
 from router.store.usage import booked
-
-LANES: Final = 1000  # that one look at the queue considers
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +74,10 @@ class Runner:
         """What runs of the job here now."""
         return self._attempts.get(job_id)
 
+    def given_back(self, job_id: JobId) -> FabricError | None:
+        """Why the job was given back the last time, if it was this router that did it."""
+        return self._failures.get(job_id, Failures()).last
+
     def room(self, lane: str) -> int:
         """How many jobs of the lane a claim would take now."""
         return rooms([lane], self._providers.snapshots(), self._places()).get(lane, 0)
@@ -105,7 +106,8 @@ class Runner:
         self._running = None
 
     def wake(self) -> None:
-        """Something has changed that may let a job run: one was created, or a provider came or went."""
+        """Something has changed that may let a job run: one is created, or a provider came or went. Who writes to the
+        store right behind it has the claim in the same group: one commit for both."""
         self._doorbell.set()
 
     async def cancel(self, job_id: JobId) -> Job:
@@ -144,15 +146,14 @@ class Runner:
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> float:
         """Starts all that there is room for; the seconds until it should look again of itself."""
-        queue = await self._store.queue(LANES)
-        if queue.lanes:
-            room = rooms(queue.lanes, self._providers.snapshots(), self._places())
-            # Without room too: it puts back what is due, so that the next look is not at once.
-            for lease in await self._store.claim(room, self._settings.lease_s):
-                self._begin(lease, tasks)
-        if queue.next_due is None or queue.next_due <= self._clock():
+        snapshots, running = self._providers.snapshots(), self._places()
+        claimed = await self._store.claim(lambda lanes: rooms(lanes, snapshots, running), self._settings.lease_s)
+        for lease in claimed.leases:
+            self._begin(lease, tasks)
+        await asyncio.sleep(0)  # those begun take up their room before the next claim
+        if claimed.next_due is None:
             return self._settings.poll_s
-        return min(queue.next_due - self._clock(), self._settings.poll_s)
+        return min(max(claimed.next_due - self._clock(), 0.0), self._settings.poll_s)
 
     def _begin(self, lease: Lease, tasks: asyncio.TaskGroup) -> None:
         late = self._attempts.get(lease.job.id)
@@ -165,7 +166,9 @@ class Runner:
         """The top of one job: whatever happens ends as its ending, its return to the queue, or a line in the log."""
         job_id = attempt.job.id
         try:
-            await self._settle(attempt, await self._outcome(attempt))
+            outcome = await self._outcome(attempt)
+            self.wake()  # its place is free, so the next job is claimed with its end
+            await self._settle(attempt, outcome)
         except LeaseLost:
             logger.info("job %s: the lease was lost, its run here does not count", job_id)
         except Exception:
@@ -177,7 +180,8 @@ class Runner:
                 del self._attempts[job_id]
             await self._book(attempt)
             self._feed.drop_output(job_id)
-            self.wake()
+            if self._is_closing:
+                self.wake()
 
     async def _outcome(self, attempt: Attempt) -> Verdict | Stop:
         policy, job = self._settings.retries, attempt.job

@@ -140,11 +140,16 @@ def belongs(request: Request, owner: OrganizationId) -> None:
 _JSON: Final = re.compile(r"application/(.+\+)?json")
 
 
-async def _require_json(content_type: Annotated[str, Header(include_in_schema=False)] = "") -> None:
+def require_json(content_type: str) -> None:
+    """Raises UnsupportedMediaType."""
     media_type = content_type.partition(";")[0].strip().lower()
     if not _JSON.fullmatch(media_type):
         shown = repr(content_type) if content_type else "missing"
         raise UnsupportedMediaType(f"the body's Content-Type is {shown}: send JSON, as application/json")
+
+
+async def _require_json(content_type: Annotated[str, Header(include_in_schema=False)] = "") -> None:
+    require_json(content_type)
 
 
 JSON_BODY: Final = Depends(_require_json)

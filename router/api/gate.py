@@ -17,13 +17,13 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from ulid import ULID
 
 from protos.errors import FabricError, Forbidden, Internal, MethodNotAllowed, NotFound, PayloadTooLarge, Unauthorized
 from router.api.access import Access, Place, Rule
 from router.api.envelope import failure
 from router.api.metrics import Metrics
 from router.api.trail import Trail
+from router.ids import ulid
 from router.keyring import Keyring
 from router.limits import Rate, RateLimits, Taken, refused
 from router.principals import ANONYMOUS, DEVELOPER, Principal
@@ -162,7 +162,7 @@ class _Answer:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{ulid(time.time())}"
 
 
 def _check_host(host: str) -> None:

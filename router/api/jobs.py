@@ -22,6 +22,7 @@ from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape
 from router.api.job_usage import JobUsage
 from router.api.placement import check_servable, checked_request
+from router.api.quickly import KEY_CHARS, QuickRoute
 from router.jobs import Job, JobId, JobRequest, JobState, new_job, unknown_job
 from router.principals import Principal
 from router.routing import RoutingRequest
@@ -37,7 +38,6 @@ _REPEATED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@routes.post("", status_code=202, dependencies=[JSON_BODY], response_model=Success[JobShape], responses=_REPEATED)
 async def create_job(
     *,
     request: Request,
@@ -45,12 +45,24 @@ async def create_job(
     parts: WithParts,
     principal: WithPrincipal,
     organization_id: WithOrganization,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=KEY_CHARS)] = None,
 ) -> Response:
     """Stores a job; it is durable when this answers. A repeated idempotency key gives the original job and 200."""
     asked = body.request(parts.settings, principal, organization_id, idempotency_key)
     job, is_new = await submitted(parts, principal, asked, Dialect.FABRIC)
     return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})
+
+
+routes.add_api_route(
+    "",
+    create_job,
+    methods=["POST"],
+    status_code=202,
+    dependencies=[JSON_BODY],
+    response_model=Success[JobShape],
+    responses=_REPEATED,
+    route_class_override=QuickRoute,
+)
 
 
 @routes.get("", response_model=Success[JobPage])
@@ -117,6 +129,7 @@ async def submitted(parts: Parts, principal: Principal, asked: JobRequest, diale
         hook = await parts.webhooks.expect(asked.organization_id, asked.webhook_url, dialect)
         asked = replace(asked, webhook_url=hook)
     asked, attached = await parts.attachments.keep(asked)
+    parts.runner.wake()
     try:
         job, is_new = await parts.store.create(
             new_job(asked, time.time()), parts.settings.waiting_limit, principal.max_concurrent_jobs
@@ -124,9 +137,7 @@ async def submitted(parts: Parts, principal: Principal, asked: JobRequest, diale
     except FabricError:
         await parts.attachments.drop(attached)
         raise
-    if is_new:
-        parts.runner.wake()
-    else:
+    if not is_new:
         await parts.attachments.drop(attached)
     return job, is_new
 

@@ -3,6 +3,7 @@
 Every method that writes returns after the write is durable. Not about SQL (sql.py) nor about who runs what (runner.py).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -45,13 +46,16 @@ class Lease:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What a claim could take. `lanes`: those with a job that can be claimed now, in alphabetical order. `next_due`:
-    when a claim has something to do of itself: take back a released or leased job, or fail one whose deadline comes; None
-    when there is no such job, in the past when it can already."""
+Room = Callable[[Sequence[str]], Mapping[str, int]]
+"""How many jobs of each of these lanes (Job.lane) may be taken. It runs on the writer's thread, so it must be pure."""
 
-    lanes: Sequence[str]
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim took. `next_due`: when the next one has something to do of itself: take back a released or leased
+    job, or fail one whose deadline comes; None when there is no such job, in the past when it can already."""
+
+    leases: Sequence[Lease]
     next_due: float | None
 
 
@@ -108,29 +112,27 @@ class Store(Records, Protocol):
 
     async def list_jobs(self, wanted: JobFilter) -> Sequence[Job]: ...
 
-    async def queue(self, limit: int) -> Queue:
-        """What waits now; at most `limit` lanes."""
-        ...
-
     async def place(self, job_id: JobId) -> QueuePlace | None:
         """None: there is no such job."""
         ...
 
-    async def claim(self, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
+    async def claim(self, room: Room, lease_s: float) -> Claimed:
         """Takes pending jobs, and started ones whose lease has expired, in queue order: priority, then fair among
-        organizations, then arrival. `room`: how many of each lane (Job.lane) may be taken. Before that it fails every
-        job that still waits and whose deadline has passed, with a job.failed event."""
+        organizations, then arrival. `room` is asked about the lanes that have any, in alphabetical order. Before that
+        it fails every job that still waits and whose deadline has passed, with a job.failed event. It sees every write
+        of before."""
         ...
 
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> Sequence[JobId]:
         """Extends the leases; returns the jobs whose lease is lost."""
         ...
 
-    async def start(
+    def start(
         self, lease: Lease, provider_id: str, node_id: str | None, model: str, decision: Json | None = None
-    ) -> Job:
+    ) -> "asyncio.Future[Job]":
         """Pending or started -> started, attempts + 1. A job.started event at the first attempt, with the decision that
-        led there, when it is given. Raises LeaseLost."""
+        led there, when it is given. Raises LeaseLost. It is on its way when this returns: later writes come after it,
+        also those of who does not wait for it."""
         ...
 
     async def append(self, lease: Lease, kind: EventKind, payload: Json) -> JobEvent:

@@ -3,6 +3,7 @@
 Select[Any]: what a row holds is not in its type.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 from protos.types import OrganizationId
 from router.jobs import EventKind, JobId
 from router.store import tables
-from router.store.base import Queue, QueuePlace
+from router.store.base import QueuePlace
 from router.store.dialect import fetch
 from router.store.group import UNFINISHED, position_counter
 
@@ -21,13 +22,12 @@ def job(job_id: JobId) -> Select[Any]:
     return select(_jobs).where(_jobs.c.id == job_id)
 
 
-# The queue: run together after each change of it, so made once.
+# The queue: run together at each claim, so made once.
+
+LANES: Final = 1000  # that one claim considers
 
 FIRST_LANE_AFTER = select(func.min(_jobs.c.lane)).where(_jobs.c.turn.is_not(None), _jobs.c.lane > bindparam("lane"))
 """The next lane that has a queue: asked again for each, it costs one seek per lane, not one row per job."""
-
-DUE_LANES = select(_jobs.c.lane).where(_jobs.c.due_at <= bindparam("now")).limit(bindparam("limit"))
-"""The lanes of jobs that the next claim puts back into the queue."""
 
 NEXT_DUE = select(func.min(_jobs.c.due_at)).where(_jobs.c.due_at.is_not(None))
 
@@ -66,18 +66,20 @@ def place(connection: Connection, job_id: JobId) -> QueuePlace | None:
     return QueuePlace(ahead=ahead, is_held=bool(row.held), due_at=row.due_at)
 
 
-def queue(connection: Connection, now: float, limit: int) -> Queue:
-    [(next_due,)] = fetch(connection, NEXT_DUE)
-    lanes: set[str] = set()
-    if next_due is not None and next_due <= now:
-        lanes.update(row.lane for row in fetch(connection, DUE_LANES, {"now": now, "limit": limit}))
+def lanes(connection: Connection) -> Sequence[str]:
+    """Those with a job that can be claimed now, in alphabetical order."""
+    found: list[str] = []
     [(lane,)] = fetch(connection, FIRST_LANE_AFTER, {"lane": ""})
-    while lane is not None and len(lanes) < limit:
-        lanes.add(lane)
+    while lane is not None and len(found) < LANES:
+        found.append(lane)
         [(lane,)] = fetch(connection, FIRST_LANE_AFTER, {"lane": lane})
+    return found
+
+
+def next_due(connection: Connection) -> float | None:
+    [(due,)] = fetch(connection, NEXT_DUE)
     [(deadline,)] = fetch(connection, NEXT_DEADLINE)
-    dues = [moment for moment in (next_due, deadline) if moment is not None]
-    return Queue(sorted(lanes), min(dues, default=None))
+    return min((moment for moment in (due, deadline) if moment is not None), default=None)
 
 
 COUNT_UNFINISHED = select(_counters).where(_counters.c.name.in_([state.value for state in UNFINISHED]))

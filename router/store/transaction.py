@@ -5,7 +5,7 @@ unknown length is used in reads only: in an executemany it would make one statem
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
@@ -14,8 +14,8 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, func, inser
 
 from protos.errors import FabricError
 from router.jobs import Job, JobEvent, JobId, JobState
-from router.store import tables, usage
-from router.store.base import Lease
+from router.store import queries, tables, usage
+from router.store.base import Claimed, Lease, Room
 from router.store.dialect import execute_many, fetch
 from router.store.group import (
     FRONT,
@@ -92,7 +92,7 @@ UPDATE_COUNTER = update(_counters).where(_counters.c.name == bindparam("key")).v
 class Claim:
     """Takes jobs out of the queue. It walks the queue in SQL, after the operations of its group are written."""
 
-    room: Mapping[str, int]
+    room: Room
     lease_s: float
 
 
@@ -301,10 +301,11 @@ def _change(connection: Connection, change: Change[Any], now: float) -> object:
         return exc
 
 
-def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
+def _claim(connection: Connection, claim: Claim, now: float) -> Claimed:
+    lanes = queries.lanes(connection)
     jobs = [
         job_from(row)
-        for lane, room in claim.room.items()
+        for lane, room in (claim.room(lanes) if lanes else {}).items()
         if room > 0
         for row in fetch(connection, NEXT_IN_LANE, {"lane": lane, "room": room})
     ]
@@ -315,4 +316,4 @@ def _claim(connection: Connection, claim: Claim, now: float) -> list[Lease]:
             UPDATE_CLAIMED,
             [{"key": lease.job.id, "due_at": lease.expires_at, "lease_token": lease.token} for lease in leases],
         )
-    return leases
+    return Claimed(leases, queries.next_due(connection))

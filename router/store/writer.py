@@ -21,7 +21,7 @@ from router.jobs import JobEvent
 from router.store import transaction
 from router.store.transaction import Write, Written
 
-GROUP_LIMIT: Final = 512  # writes in one transaction; SQLite takes 32,766 values in one statement
+GROUP_LIMIT: Final = 512  # writes in one transaction, and what came with the last of them
 QUEUE_LIMIT: Final = 20_000  # writes that wait; at 1,000 jobs/s that is several seconds behind
 
 _Waiting = tuple[Write, "asyncio.Future[Any]"]  # Any: each write has a result of its own
@@ -37,31 +37,45 @@ class Writer:
     ) -> None:
         self._engine, self._on_commit, self._clock = engine, on_commit, clock
         self._loop = asyncio.get_running_loop()
-        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(QUEUE_LIMIT)
+        self._gathered: list[_Waiting] = []  # by this step of the loop
+        self._waiting: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()  # an empty list: the end
+        self._unsettled = 0
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    async def write(self, write: Write) -> Any:  # Any: each write has a result of its own
-        """The result of the write, once it is durable. Raises its FabricError; Overloaded when too many wait."""
+    def write(self, write: Write) -> "asyncio.Future[Any]":  # Any: each write has a result of its own
+        """Done when the write is durable, with its result or its FabricError. Raises Overloaded when too many wait.
+
+        What one step of the loop writes is handed over together: it costs one waking of the thread, and is never
+        divided between two groups.
+        """
         if self._is_closed:
             raise Internal("the store is closed: this write came after the shutdown, nothing was stored")
-        future: asyncio.Future[Any] = self._loop.create_future()  # Any: as above
-        try:
-            self._waiting.put_nowait((write, future))
-        except queue.Full:
+        if self._unsettled >= QUEUE_LIMIT:
             raise Overloaded(
                 f"{QUEUE_LIMIT} writes wait for the database, that is its limit: retry later", retry_after_s=1.0
-            ) from None
-        return await future
+            )
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        future: asyncio.Future[Any] = self._loop.create_future()  # Any: as above
+        self._gathered.append((write, future))
+        self._unsettled += 1
+        return future
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._waiting.put(self._gathered)
+            self._gathered = []
 
     async def close(self) -> None:
         """Writes what waits, then ends the thread."""
         if not self._is_closed:
             self._is_closed = True
-            await asyncio.to_thread(self._waiting.put, None)
+            self._hand_over()
+            self._waiting.put([])
             await asyncio.to_thread(self._thread.join)
 
     # ---- on the thread ----
@@ -75,23 +89,22 @@ class Writer:
 
     def _take(self) -> list[_Waiting]:
         """All that wait, at least one; empty: the end."""
-        group: list[_Waiting] = []
-        waiting = self._waiting.get()
-        while waiting is not None:
-            group.append(waiting)
-            if len(group) == GROUP_LIMIT:
-                return group
+        group = list(self._waiting.get())
+        while group and len(group) < GROUP_LIMIT:
             try:
-                waiting = self._waiting.get_nowait()
+                more = self._waiting.get_nowait()
             except queue.Empty:
-                return group
-        if group:
-            self._waiting.put(None)  # the end comes after this group
+                break
+            if not more:
+                self._waiting.put(more)  # the end comes after this group
+                break
+            group += more
         return group
 
     # ---- on the event loop ----
 
     def _settle(self, futures: Sequence["asyncio.Future[Any]"], written: Written) -> None:  # Any: as in write
+        self._unsettled -= len(futures)
         try:
             if written.events:
                 self._on_commit(written.events)

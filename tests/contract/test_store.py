@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from scripted import LANE, ORGANIZATION, ManualClock, a_job
+from scripted import LANE, ORGANIZATION, ManualClock, a_job, claimed, lanes_of, next_due_of
 
 from protos.errors import IdempotencyKeyReused, InvalidRequest, JobTerminal, NotFound, Overloaded, QuotaExceeded
 from protos.types import Modality, OrganizationId, Tier, Usage
@@ -51,7 +51,7 @@ async def create(store: Store, **changes: object) -> Job:
 
 
 async def claim(store: Store, count: int = 1, lane: str = LANE) -> Sequence[Lease]:
-    return await store.claim({lane: count}, LEASE_S)
+    return await claimed(store, {lane: count}, LEASE_S)
 
 
 async def claim_one(store: Store) -> Lease:
@@ -236,9 +236,9 @@ async def test_organizations_alternate_however_much_one_of_them_sent(store: Stor
 async def test_the_queue_names_each_lane_once(store: Store) -> None:
     for model in ("b", "a", None, "a"):
         await create(store, model=model)
-    assert (await store.queue(10)).lanes == ["a", "b", LANE]
+    assert await lanes_of(store) == ["a", "b", LANE]
     await claim(store, 9, "a")
-    assert (await store.queue(10)).lanes == ["b", LANE]
+    assert await lanes_of(store) == ["b", LANE]
 
 
 async def test_concurrent_claims_never_share_a_job(store: Store) -> None:
@@ -289,10 +289,10 @@ async def test_a_released_job_comes_back_when_it_is_due_before_those_that_wait(
     lease = await claim_one(store)
     await create(store)
     await store.release(lease, clock.now + 5, {"code": "node_unavailable", "message": "gone"})
-    assert (await store.queue(10)).next_due == clock.now + 5
+    assert await next_due_of(store) == clock.now + 5
     assert (await claim_one(store)).job.id != job.id
     clock.now += 5
-    assert (await store.queue(10)).lanes == [LANE]
+    assert await lanes_of(store) == [LANE]
     assert (await claim_one(store)).job.id == job.id
     assert (await kinds(store, job.id))[-1] is EventKind.RETRYING
 
@@ -309,7 +309,7 @@ async def test_a_release_without_a_cause_counts_no_attempt_and_tells_no_event(st
 
 async def test_next_due_is_none_when_nothing_is_held(store: Store) -> None:
     await create(store)
-    assert (await store.queue(10)).next_due is None
+    assert await next_due_of(store) is None
 
 
 # ---- a job's life ----
@@ -329,7 +329,7 @@ async def test_a_job_runs_to_its_end(store: Store, clock: ManualClock) -> None:
     assert ended is not None
     assert (ended.state, ended.output, ended.usage) == (JobState.COMPLETED, DONE.output, DONE.usage)
     assert (ended.provider_id, ended.node_id, ended.model, ended.progress) == ("node", "node-1", "parrot", 1.0)
-    assert (await store.queue(10)).next_due is None
+    assert await next_due_of(store) is None
 
 
 async def test_a_second_attempt_counts_but_starts_no_second_time(store: Store, clock: ManualClock) -> None:
@@ -445,7 +445,7 @@ async def test_a_job_that_still_waits_at_its_deadline_fails_instead_of_running(
 ) -> None:
     late = await create_until(store, clock, 5.0, priority=90)
     other = await create_until(store, clock, 50.0)
-    assert (await store.queue(10)).next_due == clock.now + 5.0
+    assert await next_due_of(store) == clock.now + 5.0
     clock.now += 5.0
     assert [lease.job.id for lease in await claim(store, 9)] == [other.id]
     job = await store.get(late.id)
@@ -456,13 +456,13 @@ async def test_a_job_that_still_waits_at_its_deadline_fails_instead_of_running(
     (_, failed) = await store.events_of_job(late.id, 0, 10)
     assert (failed.kind, failed.payload["error"]) == (EventKind.FAILED, job.error)
     assert (await store.count_unfinished())[JobState.PENDING] == 1
-    assert (await store.queue(10)).next_due == clock.now + LEASE_S  # the other one's lease
+    assert await next_due_of(store) == clock.now + LEASE_S  # the other one's lease
 
 
 async def test_a_deadline_passes_without_room_too(store: Store, clock: ManualClock) -> None:
     late = await create_until(store, clock, 5.0)
     clock.now += 6.0
-    assert await store.claim({}, LEASE_S) == []
+    assert await claimed(store, {}, LEASE_S) == []
     assert await kinds(store, late.id) == [EventKind.CREATED, EventKind.FAILED]
 
 
@@ -471,7 +471,7 @@ async def test_a_claimed_job_goes_on_past_its_deadline(store: Store, clock: Manu
     lease = await claim_one(store)
     await start(store, lease)
     clock.now += 6.0
-    assert await store.claim({LANE: 9}, LEASE_S) == []
+    assert await claimed(store, {LANE: 9}, LEASE_S) == []
     ended = await store.finish(lease, DONE)
     assert ended is not None
     assert (ended.id, ended.state) == (job.id, JobState.COMPLETED)
@@ -482,7 +482,7 @@ async def test_a_retry_waits_until_the_deadline_at_most(store: Store, clock: Man
     lease = await claim_one(store)
     await start(store, lease)
     await store.release(lease, clock.now + 60.0, {"code": "node_unavailable", "message": "gone"})
-    assert (await store.queue(10)).next_due == clock.now + 5.0
+    assert await next_due_of(store) == clock.now + 5.0
     clock.now += 5.0
     assert await claim(store) == []
     assert await kinds(store, job.id) == [EventKind.CREATED, EventKind.STARTED, EventKind.RETRYING, EventKind.FAILED]
@@ -530,13 +530,13 @@ async def test_a_job_that_ends_makes_room_for_another_of_its_key(store: Store) -
     one, _ = await store.create(a_job(key_id="key_1"), 1000, 1)
     with pytest.raises(QuotaExceeded, match="key_1 has 1 jobs that have not ended, its limit is 1"):
         await store.create(a_job(key_id="key_1"), 1000, 1)
-    (lease,) = await store.claim({LANE: 1}, 1000.0)
+    (lease,) = await claimed(store, {LANE: 1}, 1000.0)
     await store.start(lease, "p", "n", "m")
     with pytest.raises(QuotaExceeded):
         await store.create(a_job(key_id="key_1"), 1000, 1)
     await store.cancel(one.id)
     two, _ = await store.create(a_job(key_id="key_1"), 1000, 1)
-    (lease,) = await store.claim({LANE: 1}, 1000.0)
+    (lease,) = await claimed(store, {LANE: 1}, 1000.0)
     await store.start(lease, "p", "n", "m")
     await store.finish(lease, DONE)
     await store.create(a_job(key_id="key_1"), 1000, 1)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
-from scripted import LANE, ORGANIZATION, a_job
+from scripted import LANE, ORGANIZATION, a_job, claimed
 
 from protos.errors import NotFound
 from protos.types import OrganizationId, Preview
@@ -52,16 +52,16 @@ def feed(make_feed: Callable[..., Feed]) -> Feed:
 
 async def begin(store: SqlStore, **changes: object) -> Lease:
     await store.create(a_job(**changes), 1000)
-    (lease,) = await store.claim({LANE: 1}, 60.0)
+    (lease,) = await claimed(store, {LANE: 1}, 60.0)
     return lease
 
 
 async def live(store: SqlStore, lease: Lease, feed: Feed) -> None:
     """A job's life, with an event at each step."""
+    await store.start(lease, "p", "n", "m")
     for step in range(STEPS):
         await store.append(lease, EventKind.PROGRESS, {"progress": step / STEPS})
         feed.publish_text(lease.job.id, f"{step} ")
-    await store.start(lease, "p", "n", "m")
     await store.finish(lease, DONE)
     feed.drop_output(lease.job.id)
 
@@ -213,11 +213,11 @@ async def test_output_comes_whole_whenever_one_joins_and_ends_before_the_termina
 
 async def test_the_first_piece_of_a_late_listener_is_all_so_far(store: SqlStore, feed: Feed) -> None:
     lease = await begin(store)
+    await store.start(lease, "p", "n", "m")
     for word in ("one ", "two "):
         feed.publish_text(lease.job.id, word)
     follower = feed.follow_job(lease.job.id, include_output=True)
-    created, piece = [await anext(follower) for _ in range(2)]
-    assert isinstance(created, JobEvent)
+    _created, _started, piece = [await anext(follower) for _ in range(3)]
     assert piece == LiveOutput(lease.job.id, {"text": "one two "})
     feed.publish_text(lease.job.id, "three")
     assert await anext(follower) == LiveOutput(lease.job.id, {"text": "three"})
@@ -225,6 +225,21 @@ async def test_the_first_piece_of_a_late_listener_is_all_so_far(store: SqlStore,
     assert feed.topics == 1
     feed.drop_output(lease.job.id)
     assert feed.topics == 0
+
+
+async def test_text_that_comes_while_the_start_is_being_stored_comes_after_it(store: SqlStore, feed: Feed) -> None:
+    lease = await begin(store)
+    follower = feed.follow_job(lease.job.id, include_output=True)
+    await anext(follower)
+    waiting = asyncio.ensure_future(anext(follower))
+    await store.get(lease.job.id)  # behind the follower's own look: it waits for its doorbell now
+    feed.publish_text(lease.job.id, "early")
+    await store.start(lease, "p", "n", "m")
+    started, piece = await waiting, await anext(follower)
+    assert isinstance(started, JobEvent)
+    assert (started.kind, piece) == (EventKind.STARTED, LiveOutput(lease.job.id, {"text": "early"}))
+    await follower.aclose()  # type: ignore[attr-defined]  # an async generator
+    feed.drop_output(lease.job.id)
 
 
 async def test_output_is_not_sent_to_those_who_did_not_ask(store: SqlStore, feed: Feed) -> None:
@@ -244,10 +259,11 @@ def shown(index: int, text: str) -> dict[str, object]:
 
 async def test_a_late_listener_gets_the_latest_picture_of_each(store: SqlStore, feed: Feed) -> None:
     lease = await begin(store)
+    await store.start(lease, "p", "n", "m")
     for index, data in ((0, b"rough"), (1, b"other"), (0, b"finer")):
         feed.publish_preview(lease.job.id, a_preview(index, data))
     follower = feed.follow_job(lease.job.id, include_output=True)
-    _, *pieces = [await anext(follower) for _ in range(3)]
+    _, _, *pieces = [await anext(follower) for _ in range(4)]
     assert [piece.piece for piece in pieces if isinstance(piece, LiveOutput)] == [
         shown(0, "ZmluZXI="),
         shown(1, "b3RoZXI="),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attached import assets_in, attachments_of
-from scripted import MODEL, ORGANIZATION, STARTED, ManualClock, Scripted, a_job, said
+from scripted import MODEL, ORGANIZATION, STARTED, ManualClock, Scripted, a_job, claimed, said
 
 from protos.errors import (
     Cancelled,
@@ -142,7 +142,7 @@ async def test_a_place_gets_twice_its_batch_and_no_more(build: Build) -> None:
     ids = [await rig.submit() for _ in range(10)]
     for job_id in ids[:6]:
         await rig.seen(job_id, EventKind.STARTED)
-    await rig.store.queue(1)
+    await claimed(rig.store, {}, 10.0)  # behind the runner's own claims
     assert rig.place.most_at_once == 6
     hold.set()
     for job_id in ids:
@@ -269,7 +269,7 @@ async def test_a_job_waits_for_a_node_that_still_starts(build: Build) -> None:
     offers, place.offers, place.health = place.offers, (), Health(status="unavailable")
     rig = await build(place)
     named, default = await rig.submit(model=str(MODEL)), await rig.submit()
-    await rig.store.claim({}, 1.0)  # behind the runner's own look at the queue
+    await claimed(rig.store, {}, 1.0)  # behind the runner's own look at the queue
     assert {job.state for job in [await rig.store.get(named), await rig.store.get(default)] if job} == {
         JobState.PENDING
     }
@@ -363,7 +363,7 @@ async def test_a_job_that_has_its_seat_may_end_after_its_deadline(build: Build) 
     job_id = await submit_until(rig, 500.0)
     await rig.seen(job_id, EventKind.STARTED)
     rig.pass_time(1000.0)
-    await rig.store.claim({}, 10.0)  # would fail it if it still waited
+    await claimed(rig.store, {}, 10.0)  # would fail it if it still waited
     hold.set()
     assert (await rig.ended(job_id)).state is JobState.COMPLETED
 
@@ -414,7 +414,7 @@ async def test_a_shutdown_gives_running_jobs_back_without_a_penalty(build: Build
         await rig.seen(job_id, EventKind.STARTED)
     await rig.runner.close()
     assert sorted(rig.place.closed) == sorted(ids)
-    leases = await rig.store.claim({"default:text": 9}, 10.0)
+    leases = await claimed(rig.store, {"default:text": 9}, 10.0)
     assert [(lease.job.id, lease.job.attempts) for lease in leases] == [(job_id, 0) for job_id in ids]
 
 
@@ -423,7 +423,7 @@ async def test_a_job_that_was_begun_as_often_as_it_may_be_is_not_begun_again(bui
     rig = await build(Scripted(), RunnerSettings(retries=RetryPolicy(max_attempts=1)), url=url)
     await rig.runner.close()
     job_id = await rig.submit()
-    (lease,) = await rig.store.claim({"default:text": 1}, 10.0)
+    (lease,) = await claimed(rig.store, {"default:text": 1}, 10.0)
     await rig.store.start(lease, "a", "b", "c")
     await rig.store.close()  # as if killed: nothing is released
     again = await build(Scripted(), RunnerSettings(retries=RetryPolicy(max_attempts=1)), url=url)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from protos.errors import FabricError
@@ -28,6 +28,7 @@ from protos.types import (
 )
 from providers.base import Health, Offer, Snapshot
 from router.jobs import Job, JobRequest, new_job
+from router.store.base import Lease, Store
 
 ORGANIZATION = OrganizationId("org-1")
 MODEL = ModelId("parrot")
@@ -48,6 +49,27 @@ def a_request(**changes: Any) -> JobRequest:  # Any: the fields differ in type
 def a_job(**changes: Any) -> Job:  # Any: the fields differ in type
     """A new job; each is a millisecond younger than the one before."""
     return new_job(a_request(**changes), 1_700_000_000.0 + next(_created) / 1000)
+
+
+async def claimed(store: Store, room: Mapping[str, int], lease_s: float) -> Sequence[Lease]:
+    """A claim of so many of each lane."""
+    return (await store.claim(lambda _: room, lease_s)).leases
+
+
+async def lanes_of(store: Store) -> Sequence[str]:
+    """Those that a claim is asked about; it takes nothing of them."""
+    asked: list[str] = []
+
+    def none(lanes: Sequence[str]) -> Mapping[str, int]:
+        asked.extend(lanes)
+        return {}
+
+    await store.claim(none, 1.0)
+    return asked
+
+
+async def next_due_of(store: Store) -> float | None:
+    return (await store.claim(lambda _: {}, 1.0)).next_due
 
 
 class ManualClock:

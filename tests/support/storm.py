@@ -6,7 +6,7 @@ python storm.py jobs.db         prints "created ID", "ended ID" after each write
 import asyncio
 import sys
 
-from scripted import LANE, a_job
+from scripted import LANE, a_job, claimed
 
 from router.jobs import JobState
 from router.store.base import Ending, Lease
@@ -29,7 +29,7 @@ async def main(path: str) -> None:
 
     async def work() -> None:
         while True:
-            await asyncio.gather(*(end(lease) for lease in await store.claim({LANE: 8}, 60.0)))
+            await asyncio.gather(*(end(lease) for lease in await claimed(store, {LANE: 8}, 60.0)))
 
     await asyncio.gather(*(create() for _ in range(8)), work(), work())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from edge import BOUND_S, Edge, answering
-from scripted import a_request
+from scripted import a_request, claimed
 
 from protos.types import DEFAULT_ORGANIZATION
 from router.jobs import EventKind, new_job
@@ -30,7 +30,7 @@ async def history(edge: Edge) -> str:
     store = edge.parts.store
     request = a_request(organization_id=DEFAULT_ORGANIZATION, model="held")
     job, _ = await store.create(new_job(request, 1_800_000_000.0), 10)
-    (lease,) = await store.claim({request.lane: 1}, 600.0)
+    (lease,) = await claimed(store, {request.lane: 1}, 600.0)
     for _ in range(EVENTS):
         await store.append(lease, EventKind.PROGRESS, {"progress": 0.5, "note": NOTE})
     return job.id

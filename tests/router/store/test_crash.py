@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from scripted import LANE, ORGANIZATION
+from scripted import LANE, ORGANIZATION, claimed
 
 from router.jobs import JobEvent, JobState
 from router.store.base import Ending
@@ -41,7 +41,7 @@ async def test_nothing_acknowledged_is_lost_and_each_job_ends_once(tmp_path: Pat
     told = [line for _ in range(KILLS) for line in killed_after(dice.randint(50, 300), path)]
     store = SqlStore(f"sqlite:///{path}", ignore)
     await store.open()
-    while leases := await store.claim({LANE: 500}, 60.0):
+    while leases := await claimed(store, {LANE: 500}, 60.0):
         for lease in leases:
             await store.finish(lease, Ending(state=JobState.FAILED, error={"code": "internal", "message": "cleanup"}))
 

@@ -51,7 +51,6 @@ COMBINATIONS = [names for size in range(1, 5) for names in itertools.combination
 STATEMENTS = {
     "get": queries.job(A_JOB),
     "lanes": queries.FIRST_LANE_AFTER,
-    "due lanes": queries.DUE_LANES,
     "next due": queries.NEXT_DUE,
     "count": queries.COUNT_UNFINISHED,
     "events of a job": queries.events_of_job(A_JOB, 0, 10),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from scripted import LANE, ORGANIZATION, ManualClock, a_job
+from scripted import LANE, ORGANIZATION, ManualClock, a_job, claimed, next_due_of
 
 from protos.errors import Conflict, Internal, InvalidRequest, Overloaded
 from router.jobs import EventKind, JobEvent, JobState
@@ -57,18 +57,16 @@ async def test_a_restart_finds_the_jobs_and_adopts_what_ran_at_once(tmp_path: Pa
     await store.open()
     for _ in range(3):
         await store.create(a_job(), 10)
-    started, claimed = await store.claim({LANE: 2}, 1000.0)
+    started, waiting = await claimed(store, {LANE: 2}, 1000.0)
     await store.start(started, "p", "n", "m")
     await store.close()
 
     store = at(tmp_path, clock)
     await store.open()
-    queue = await store.queue(10)
-    assert queue.lanes == [LANE]
-    leases = await store.claim({LANE: 2}, 1000.0)
+    leases = await claimed(store, {LANE: 2}, 1000.0)
     assert [(lease.job.id, lease.job.state) for lease in leases] == [
         (started.job.id, JobState.STARTED),
-        (claimed.job.id, JobState.PENDING),
+        (waiting.job.id, JobState.PENDING),
     ]
     kinds = [event.kind for event in await store.events_of_job(started.job.id, 0, 10)]
     assert kinds == [EventKind.CREATED, EventKind.STARTED, EventKind.RETRYING]
@@ -83,13 +81,13 @@ async def test_a_retry_that_waits_still_waits_after_a_restart(tmp_path: Path) ->
     store = at(tmp_path, clock)
     await store.open()
     await store.create(a_job(), 10)
-    (lease,) = await store.claim({LANE: 1}, 10.0)
+    (lease,) = await claimed(store, {LANE: 1}, 10.0)
     await store.release(lease, clock.now + 30, None)
     await store.close()
     store = at(tmp_path, clock)
     await store.open()
-    assert await store.claim({LANE: 1}, 10.0) == []
-    assert (await store.queue(10)).next_due == clock.now + 30
+    assert await claimed(store, {LANE: 1}, 10.0) == []
+    assert await next_due_of(store) == clock.now + 30
     await store.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from paid import an_attempt, spent
-from scripted import LANE, ORGANIZATION, ManualClock, a_job
+from scripted import LANE, ORGANIZATION, ManualClock, a_job, claimed
 from sqlalchemy import text
 
 from protos.types import ModelId, Usage
@@ -36,7 +36,7 @@ async def store(clock: ManualClock) -> AsyncIterator[SqlStore]:
 
 async def a_lease(store: SqlStore) -> Lease:
     await store.create(a_job(), 10)
-    [lease] = await store.claim({LANE: 1}, 60.0)
+    [lease] = await claimed(store, {LANE: 1}, 60.0)
     await store.start(lease, "vendor", None, "big")
     return lease
 
@@ -46,7 +46,7 @@ async def test_every_attempt_of_a_job_is_kept_with_its_end(store: SqlStore) -> N
     attempts = [an_attempt(ORGANIZATION, job_id=lease.job.id) for _ in range(2)]
     failed = spent(attempts[0], outcome=Outcome.FAILED, error_code="node_unavailable", may_have_run=True)
     await store.release(lease, 0.0, {"code": "x", "message": "y"}, [failed])
-    [again] = await store.claim({LANE: 1}, 60.0)
+    [again] = await claimed(store, {LANE: 1}, 60.0)
     used = Usage(input_tokens=5, output_tokens=7, cached_tokens=2, reasoning_tokens=3, device_seconds=0.5)
     await store.finish(again, DONE, [spent(attempts[1], 12, usage=used, eta_s=1.5, took_s=1.25)])
     first, second = await store.look(lambda connection: usage.of_job(connection, lease.job.id))
