@@ -7,6 +7,7 @@ Source: https://huggingface.co/docs/transformers/attention_interface
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from node.engines.text.kv import KvPool
 
 INTERFACE: Final = "fabric_slots"
+_CUT_COST: Final = 256  # tokens of one row that are read in the time of one more call, 20 us or so on a CPU
 _LENGTH_STEP: Final = 32  # tokens; decode attends to the longest row rounded up to this, which also aligns the masks
 
 
@@ -32,46 +34,92 @@ def packed(chunks: Sequence[Chunk]) -> list[int]:
     return sorted(range(len(chunks)), key=lambda i: (chunks[i].count > 1, chunks[i].slot))
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Decoding rows whose slots lie side by side, so that they attend as one, as far as the longest of them."""
+
+    rows: slice  # of the pack
+    slots: slice  # of the cache; some of them may not decode
+    length: int  # tokens
+
+    @property
+    def is_dense(self) -> bool:
+        """Each of its slots decodes."""
+        return self.slots.stop - self.slots.start == self.rows.stop - self.rows.start
+
+
+def runs_of(singles: Sequence[Chunk]) -> list[tuple[int, int]]:
+    """Where to cut decoding rows, in the order of their slots, into runs: (begin, end) each.
+
+    All rows of a run read as much of the cache as its longest, so one long conversation would make all others slow. A cut
+    costs one more call and saves what the shorter side need not read.
+    """
+    found: list[tuple[int, int]] = []
+    left = [(0, len(singles))]
+    while left:
+        begin, end = left.pop()
+        cut = _best_cut([chunk.start + 1 for chunk in singles[begin:end]])
+        if cut:
+            left += [(begin + cut, end), (begin, begin + cut)]
+        else:
+            found.append((begin, end))
+    return found
+
+
+def _best_cut(lengths: Sequence[int]) -> int:
+    """0: none that pays."""
+    longest = max(lengths)
+    if longest * len(lengths) - sum(lengths) <= _CUT_COST:
+        return 0  # not even the best cuts would
+    before = list(accumulate(lengths, max))
+    after = list(accumulate(reversed(lengths), max))[::-1]
+    saved = [
+        at * (longest - before[at - 1]) + (len(lengths) - at) * (longest - after[at]) for at in range(1, len(lengths))
+    ]
+    best = max(saved, default=0)
+    return saved.index(best) + 1 if best > _CUT_COST else 0
+
+
 class Layout:
     """Where the tokens of one step live: built once per step, read by every layer. `chunks` are in packed order."""
 
     def __init__(self, chunks: Sequence[Chunk], pool: KvPool, device: torch.device) -> None:
         self.pool = pool
         self.device = device
-        self.singles = [chunk for chunk in chunks if chunk.count == 1]
+        singles = [chunk for chunk in chunks if chunk.count == 1]
         self.longer = [chunk for chunk in chunks if chunk.count > 1]
         self.slots = _tensor([chunk.slot for chunk in chunks for _ in range(chunk.count)], device)
         self.positions = _tensor([c.start + i for c in chunks for i in range(c.count)], device)
-        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
-        if self.singles:
-            self.first_slot = self.singles[0].slot
-            self.span = self.singles[-1].slot + 1 - self.first_slot
-            self.is_dense = self.span == len(self.singles)
-            longest = max(chunk.start for chunk in self.singles) + 1
-            self.length = min(pool.context_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        self.runs = [self._run(singles, begin, end) for begin, end in runs_of(singles)] if singles else []
+        self._masks: dict[tuple[object, ...], torch.Tensor] = {}
 
-    def single_rows(self) -> torch.Tensor:
-        """For each decode row its row in the view of the cache."""
-        return self.slots[: len(self.singles)] - self.first_slot
+    def places(self, run: Run) -> torch.Tensor:
+        """For each row of the run its place among the run's slots."""
+        return self.slots[run.rows] - run.slots.start
 
-    def singles_mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Additive, (span, 1, 1, length). Rows of slots that do not decode see position 0, so that they stay finite."""
-        return self._mask((-1, 1, window), lambda: self._build_singles_mask(window, dtype))
+    def run_mask(self, run: Run, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Additive, (slots, 1, 1, length). Slots that do not decode see position 0, so that they stay finite."""
+        return self._mask(("run", run.rows.start, window), lambda: self._build_run_mask(run, window, dtype))
 
     def chunk_mask(self, index: int, group: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """Additive, (group * count, start + count), of the chunk `longer[index]`."""
         chunk = self.longer[index]
         return self._mask((index, group, window), lambda: self._build_chunk_mask(chunk, group, window, dtype))
 
-    def _mask(self, key: tuple[int, int, int | None], build: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def _run(self, singles: Sequence[Chunk], begin: int, end: int) -> Run:
+        longest = max(chunk.start for chunk in singles[begin:end]) + 1
+        length = min(self.pool.context_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        return Run(slice(begin, end), slice(singles[begin].slot, singles[end - 1].slot + 1), length)
+
+    def _mask(self, key: tuple[object, ...], build: Callable[[], torch.Tensor]) -> torch.Tensor:
         if key not in self._masks:
             self._masks[key] = build()
         return self._masks[key]
 
-    def _build_singles_mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        last = torch.zeros(self.span, dtype=torch.long, device=self.device)
-        last[self.single_rows()] = self.positions[: len(self.singles)]
-        return _additive(last, self.length, window, dtype)[:, None, None, :]
+    def _build_run_mask(self, run: Run, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        last = torch.zeros(run.slots.stop - run.slots.start, dtype=torch.long, device=self.device)
+        last[self.places(run)] = self.positions[run.rows]
+        return _additive(last, run.length, window, dtype)[:, None, None, :]
 
     def _build_chunk_mask(self, chunk: Chunk, group: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         end = chunk.start + chunk.count
@@ -98,9 +146,10 @@ def slot_attention(
     layer = _Layer(keys, values, layout, scaling, sliding_window)
     heads, tokens = query.shape[1:3]
     output = query.new_empty(tokens, heads, value.shape[-1])
-    at = len(layout.singles)
-    if at:
-        output[:at] = _decode(query[0, :, :at], layer)
+    at = 0
+    for run in layout.runs:
+        at = run.rows.stop
+        output[run.rows] = _decode(query[0, :, run.rows], layer, run)
     for index, chunk in enumerate(layout.longer):
         output[at : at + chunk.count] = _prefill(query[0, :, at : at + chunk.count], layer, index)
         at += chunk.count
@@ -118,7 +167,7 @@ class _Layer:
     window: int | None  # tokens that a token sees, itself included; None: all before it
 
 
-def _decode(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
+def _decode(query: torch.Tensor, layer: _Layer, run: Run) -> torch.Tensor:
     """query (heads, rows, dim) -> (rows, heads, value dim). Keys and values are views of the cache, never copies.
 
     The query heads that share a key head become its query rows: `enable_gqa` with one query token is 4 times slower
@@ -128,19 +177,18 @@ def _decode(query: torch.Tensor, layer: _Layer) -> torch.Tensor:
     heads, rows, dim = query.shape
     group = heads // kv_heads
     folded = query.transpose(0, 1).reshape(rows, kv_heads, group, dim)
-    if not layout.is_dense:
-        spread = folded.new_zeros(layout.span, kv_heads, group, dim)
-        folded = spread.index_copy_(0, layout.single_rows(), folded)
-    view = slice(layout.first_slot, layout.first_slot + layout.span)
+    if not run.is_dense:
+        spread = folded.new_zeros(run.slots.stop - run.slots.start, kv_heads, group, dim)
+        folded = spread.index_copy_(0, layout.places(run), folded)
     out = scaled_dot_product_attention(
         folded,
-        layer.keys[view, :, : layout.length],
-        layer.values[view, :, : layout.length],
-        attn_mask=layout.singles_mask(layer.window, query.dtype).expand(-1, kv_heads, group, -1),
+        layer.keys[run.slots, :, : run.length],
+        layer.values[run.slots, :, : run.length],
+        attn_mask=layout.run_mask(run, layer.window, query.dtype).expand(-1, kv_heads, group, -1),
         scale=layer.scaling,
     )
-    if not layout.is_dense:
-        out = out[layout.single_rows()]
+    if not run.is_dense:
+        out = out[layout.places(run)]
     return out.reshape(rows, heads, -1)
 
 

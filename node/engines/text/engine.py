@@ -94,9 +94,9 @@ class TextEngine:
         is_sound = logits.amax(-1).isfinite().tolist()
         sound = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if is_fine]
         broken = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if not is_fine]
-        choices = choose(
-            logits[torch.tensor(is_sound, dtype=torch.bool, device=logits.device)], [seat.draw() for seat in sound]
-        )
+        if broken:
+            logits = logits[torch.tensor(is_sound, dtype=torch.bool, device=logits.device)]
+        choices = choose(logits, [seat.draw() for seat in sound])
 
         # Nothing above changes what the seats hold, so a step that the device fails can be tried again.
         work = self._advance(counts)

@@ -3,7 +3,6 @@
 Not about requests (engine.py) nor about the attention itself (attention.py).
 """
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedMod
 from transformers.utils.logging import disable_progress_bar
 
 from node.engine import DeviceSpec, ModelSpec
+from node.engines import linears
 from node.engines.text.attention import INTERFACE, Layout, slot_attention
 from node.engines.text.kv import KvPool, LayerShape, pool_bytes
 from node.engines.text.probe import examine
@@ -22,6 +22,9 @@ from protos.errors import DoesNotFit, LoadFailed
 
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _GIB: Final = 1 << 30
+_SPARE_BYTES: Final = (
+    512 << 20
+)  # for weights that are kept in two layouts: one is faster for a lone request, one for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,7 @@ class TextModel:
 
     @property
     def bytes(self) -> int:
-        tensors = (*self.module.parameters(), *self.module.buffers())
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return linears.held_bytes(self.module)
 
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end an answer, as the model's files state them."""
@@ -87,7 +89,9 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
         raise DoesNotFit(f"{spec.id} does not fit on {target}: {exc}") from exc
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
         raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
-    return prove(spec.id, module.eval(), target)
+    model = prove(spec.id, module.eval(), target)
+    linears.pack(module, _step_sizes(spec), min(model.bytes, _SPARE_BYTES))
+    return model
 
 
 def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
@@ -102,11 +106,10 @@ def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel
 
 
 def release(model: TextModel) -> None:
-    """Gives the device memory back, once nobody holds the model any more."""
-    device = model.device
-    model.module.to("meta")
-    gc.collect()
-    if device.type == "cuda":
+    """Gives the device memory back. Without the garbage collector: the loop would stand still for it, and the weights go
+    whoever still holds the module."""
+    linears.release(model.module)
+    if model.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
@@ -114,6 +117,11 @@ def _dtype(spec: ModelSpec, device: DeviceSpec) -> Any:  # a torch.dtype, or "au
     if spec.dtype == "auto":
         return torch.float32 if device.kind == "cpu" else "auto"
     return _DTYPES[spec.dtype]
+
+
+def _step_sizes(spec: ModelSpec) -> list[int]:
+    """Rows that its linears mostly get: a lone request, a few, all seats, a step full of prompts."""
+    return sorted({1, min(8, spec.seats), spec.seats, spec.step_tokens})
 
 
 def _self_test(name: str, model: TextModel) -> None:
