@@ -22,6 +22,7 @@ _SETTING: Final = "FABRIC_ASSETS_URL"
 _PROBE: Final = "probe"  # written and removed at the start
 _HEX: Final = frozenset("0123456789abcdef")
 _SHA256_CHARS: Final = 64
+FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))  # a file is in that of its hash's first two digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,11 @@ class Files:
         with self._named_errors(), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(sha256))
 
-    def kept(self) -> Sequence[str]:
-        """The hashes of all files that are here."""
+    def kept(self, folder: str) -> Sequence[str]:
+        """The hashes of the files in one of the FOLDERS."""
+        place = f"{self._root}/{folder}"
         with self._named_errors():
-            found: Sequence[str] = self._fs.find(self._root) if self._fs.exists(self._root) else ()
+            found: Sequence[str] = self._fs.find(place)  # nothing where the folder is not there yet
         return [path.rpartition("/")[2] for path in found if _is_ours(path)]
 
     @contextmanager

@@ -1,6 +1,6 @@
 """The assets of all organizations: received, found, read, removed when nobody wants them any more.
 
-Bytes first, then the record: a crash in between leaves a file without a record, which the next start removes. Not about
+Bytes first, then the record: a crash in between leaves a file without a record, which a sweep removes. Not about
 jobs (attachments.py), nor how bytes are kept (files.py) or records (router/store/assets.py).
 """
 
@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -15,7 +16,7 @@ from protos.errors import FabricError, InvalidRequest, PayloadTooLarge
 from protos.types import OrganizationId
 from router.assets.asset import Asset, AssetId, new_asset_id
 from router.assets.content import content_type_of
-from router.assets.files import Arrived, Arriving, Files
+from router.assets.files import FOLDERS, Arrived, Arriving, Files
 from router.store import assets as table
 from router.store.base import Records
 
@@ -31,7 +32,7 @@ class AssetLimits:
     quota_bytes: int  # of one organization
     retention_s: float  # of what came with a job or out of one; 0: until it is deleted
     upload_retention_s: float  # of what was uploaded; 0: until it is deleted
-    sweep_s: float = 60.0  # between two looks for what has expired
+    sweep_s: float = 60.0  # between two looks for what has expired, and for files without a record in one folder of 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +184,13 @@ class Assets:
                 await self._drop(sha256)
             is_more = len(gone) == table.EXPIRED_AT_ONCE
 
-    async def remove_orphans(self) -> int:
-        """How many files without a record there were: of a process that was killed between the two writes."""
-        kept = await asyncio.to_thread(self._files.kept)
+    async def remove_orphans(self, folders: Sequence[str] = FOLDERS) -> int:
+        """How many files without a record there were: of a process that was killed between the two writes, or that could
+        not be removed with their record. A folder at a time: it is never asked for the names of all files at once."""
+        return sum([await self._remove_orphans_of(folder) for folder in folders])
+
+    async def _remove_orphans_of(self, folder: str) -> int:
+        kept = await asyncio.to_thread(self._files.kept, folder)
         orphans: list[str] = []
         for start in range(0, len(kept), _HASHES_AT_ONCE):
             orphans += await self._unreferenced(kept[start : start + _HASHES_AT_ONCE])
@@ -194,12 +199,13 @@ class Assets:
         return len(orphans)
 
     async def _sweep_forever(self) -> None:
-        orphans_may_be = True
+        """All folders at the start, as a killed process may have left files; then one each time, so that the disk or the
+        bucket is never busy with it."""
+        folders, turns = FOLDERS, cycle(FOLDERS)
         while True:
             try:
-                if orphans_may_be:
-                    await self.remove_orphans()
-                    orphans_may_be = False
+                await self.remove_orphans(folders)
+                folders = (next(turns),)
                 await self.sweep()
             except Exception:  # the disk or the bucket may answer again later
                 log.exception("assets could not be swept; the next try is in %g s", self.limits.sweep_s)

@@ -167,6 +167,21 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start(rig: Rig)
     await assets.close()
 
 
+async def test_a_file_without_a_record_is_removed_while_the_router_runs(tmp_path: Path, rig: Rig) -> None:
+    assets = assets_in(tmp_path / "often", rig.store, rig.clock, replace(LIMITS, sweep_s=0.001))
+    await assets.open()
+    digest = hashlib.sha256(b"its record went, and the disk would not let it go").hexdigest()
+    left = tmp_path / "often" / "assets" / digest[:2] / digest
+    kept = await assets.get(ORGANIZATION, (await assets.upload(ORGANIZATION, chunks(b"kept"), Claims())).id)
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"its record went, and the disk would not let it go")
+    async with asyncio.timeout(30):
+        while left.exists():  # noqa: ASYNC110 - the sweep tells nobody
+            await asyncio.sleep(0.01)
+    assert await assets.read(kept) == b"kept"
+    await assets.close()
+
+
 async def test_a_folder_that_cannot_be_written_is_told_at_the_start(tmp_path: Path, rig: Rig) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InvalidRequest, match="FABRIC_ASSETS_URL"):
