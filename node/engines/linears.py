@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         weight = _matrix(plain)
         self.out_features, self.in_features = weight.shape
-        self.bias = plain.bias
+        self.bias = _bias(plain)
         self.weight = torch.empty_like(weight, device="meta")  # for those that ask for its dtype or shape
         self.packed: torch.Tensor | None = _reorder(weight)  # opaque: neither a parameter nor a buffer, it cannot move
         self.plain = plain if first_rows > 1 else None
@@ -72,7 +72,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain is not None and x.numel() < self._first_rows * self.in_features:
-            return self.plain(x)
+            return cast(torch.Tensor, self.plain(x))
         return _linear(x, self.packed, self.bias)
 
 
@@ -86,7 +86,7 @@ def measured(linears: Sequence[nn.Module], rows: Sequence[int]) -> list[Timing]:
     """Of linears of one shape, for ascending numbers of rows."""
     weight = _matrix(linears[0])
     plain = linears[: max(1, SAMPLE_BYTES // weight.nbytes)]
-    packed = [(_reorder(_matrix(linear)), linear.bias) for linear in plain]
+    packed = [(_reorder(_matrix(linear)), _bias(linear)) for linear in plain]
     return [
         _measured(plain[:weights], packed[:weights], count)
         for count in counts(rows, weight.numel())
@@ -158,16 +158,16 @@ def _gain(timings: Sequence[Timing], first_rows: int) -> float:
 
 
 def _reorder(weight: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+    return cast(torch.Tensor, torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None))
 
 
 def _linear(x: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""))
 
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch has the private ops, and this processor the instructions."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not say
         return False
     try:
         torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise  # noqa: B018 - raises where unknown
@@ -178,8 +178,12 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 def _matrix(linear: nn.Module) -> torch.Tensor:
     """(out, in)."""
-    weight: torch.Tensor = linear.weight
+    weight = cast(torch.Tensor, linear.weight)
     return weight.t() if isinstance(linear, Conv1D) else weight
+
+
+def _bias(linear: nn.Module) -> torch.Tensor | None:
+    return cast(torch.Tensor | None, linear.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +223,9 @@ def _by_shape(model: nn.Module) -> dict[_Shape, list[_Place]]:
     for linear, place in places.items():
         weight = _matrix(linear)
         if weight.device.type == "cpu" and weight.numel() >= LEAST_WEIGHTS and can_pack(weight.dtype):
-            shape = _Shape(*weight.shape, weight.dtype, linear.bias is not None, owners[id(linear.weight)] > 1)
+            shape = _Shape(
+                weight.shape[0], weight.shape[1], weight.dtype, linear.bias is not None, owners[id(linear.weight)] > 1
+            )
             found.setdefault(shape, []).append(place)
     return found
 

@@ -15,10 +15,12 @@ from transformers import AttentionInterface, AutoModel, AutoTokenizer, PreTraine
 from transformers.utils.logging import disable_progress_bar
 
 from node.engine import DeviceSpec, ModelSpec
+from node.engines import linears
 from node.engines.embedding.attention import INTERFACE, UnsupportedAttention, text_attention
 from node.engines.embedding.pooling import Recipe, read_recipe
 from protos.errors import DoesNotFit, LoadFailed
 
+PACKED_ROWS: Final = (16, 64, 256)  # tokens of a step: one short text, a few, a full step
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,8 +48,7 @@ class EmbeddingModel:
 
     @property
     def bytes(self) -> int:
-        tensors = (*self.module.parameters(), *self.module.buffers())
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return linears.held_bytes(self.module)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token ids of each text -> vectors (texts, dimensions), float32, as the model's modules give them."""
@@ -86,7 +87,9 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> tuple[EmbeddingModel, Any
         raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
     if not tokenizer.is_fast:
         raise LoadFailed(f"{spec.id} has no tokenizer.json in {spec.path}: convert its tokenizer to a fast one")
-    return prove(spec.id, module.eval(), recipe), tokenizer
+    module.eval()
+    linears.pack(module, PACKED_ROWS)
+    return prove(spec.id, module, recipe), tokenizer
 
 
 def prove(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
@@ -115,7 +118,7 @@ def prove(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
 def release(model: EmbeddingModel) -> None:
     """Gives the device memory back, once nobody holds the model any more."""
     device = model.device
-    model.module.to("meta")
+    linears.release(model.module)
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
