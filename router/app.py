@@ -57,7 +57,7 @@ from router.assets.library import AssetLimits, Assets
 from router.assets.links import Links, key_of
 from router.connections import Connection
 from router.events import Feed
-from router.grpc import door
+from router.grpc import door, held_to_rates
 from router.jobs import JobEvent
 from router.keyring import Keyring
 from router.limits import RateLimits
@@ -135,7 +135,7 @@ def build_app(settings: RouterSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with running(settings, metrics, keyring) as parts:
-            app.state.parts = parts
+            app.state.parts, app.state.limits = parts, limits
             yield
 
     app = FastAPI(
@@ -294,7 +294,7 @@ async def serve(settings: RouterSettings, listener: socket.socket) -> None:
         if app.state.parts.keyring.is_development:
             log.info(_DEVELOPMENT)
         _spare_the_collector()
-        async with _grpc_door(settings, app.state.parts):
+        async with _grpc_door(settings, app.state.parts, app.state.limits):
             await server.serve([listener])
 
 
@@ -307,8 +307,8 @@ def _spare_the_collector() -> None:
 
 
 @asynccontextmanager
-async def _grpc_door(settings: RouterSettings, parts: Parts) -> AsyncGenerator[None, None]:
-    async with door(settings, parts.service, parts.keyring.check) as target:
+async def _grpc_door(settings: RouterSettings, parts: Parts, limits: RateLimits) -> AsyncGenerator[None, None]:
+    async with door(settings, parts.service, held_to_rates(parts.keyring.check, limits)) as target:
         log.info("listening on %s for gRPC", target)
         yield
 

@@ -17,12 +17,13 @@ from node.server import Server
 from node.uploads import Uploads
 from protos.errors import InputInvalid
 from router.behalf import OnBehalf
+from router.limits import Rate, RateLimits
 from router.principals import Principal
 from router.service import RouterService
 from router.settings import RouterSettings
 
 CheckKey: TypeAlias = Callable[[str], Principal]
-"""Whom the `authorization` of a call stands for, "" when it has none. Raises Unauthorized."""
+"""Whom the `authorization` of a call stands for, "" when it has none. Raises Unauthorized, RateLimited."""
 
 _MESSAGE_BYTES: Final = 16 << 20  # as a node's; larger blobs are staged
 _UPLOAD_EXPIRY_S: Final = 300.0  # as a node's
@@ -30,6 +31,18 @@ _UPLOADS: Final = 8  # bodies of the largest size that are staged at once
 _DRAIN_S: Final = 30.0  # for a Drain that names no timeout
 _STOP_S: Final = 5.0  # for tasks that still run when the router ends, as its HTTP calls have
 _HEALTH_S: Final = 1.0  # between looks at how the places are
+
+
+def held_to_rates(check_key: CheckKey, limits: RateLimits) -> CheckKey:
+    """The same, each call taken from the bucket of its key: one bucket for calls here and requests over HTTP."""
+
+    def check(authorization: str) -> Principal:
+        principal = check_key(authorization)
+        if principal.key_id is not None and principal.rate_per_s is not None:
+            limits.check(principal.key_id, Rate(principal.rate_per_s))
+        return principal
+
+    return check
 
 
 @asynccontextmanager

@@ -68,6 +68,12 @@ class RateLimits:
         self._buckets[key_id] = taken.bucket
         return taken
 
+    def check(self, key_id: str, rate: Rate) -> None:
+        """Raises RateLimited."""
+        taken = self.take(key_id, rate)
+        if taken.retry_after_s is not None:
+            raise refused(rate, taken.retry_after_s)
+
 
 def refused(rate: Rate, retry_after_s: float) -> RateLimited:
     return RateLimited(

@@ -34,6 +34,7 @@ from protos.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    RateLimited,
     Unauthorized,
 )
 from protos.fabric.node.v1 import node_pb2 as pb
@@ -68,6 +69,8 @@ from providers.echo import Echo
 from providers.node import NodeProvider
 from providers.openai import openai_provider
 from providers.pricing import cost_micro
+from router.grpc import held_to_rates
+from router.limits import Rate, RateLimits
 from router.principals import Principal, Scope
 from router.store import usage
 
@@ -445,6 +448,30 @@ async def test_without_a_good_key_nothing_but_health_answers(tmp_path: Path) -> 
         async with grpc.aio.insecure_channel(door.target) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             await health.Check(health_pb2.HealthCheckRequest())
+
+
+async def test_a_key_over_its_rate_is_told_when_to_come_back_and_http_takes_from_the_same_bucket(
+    tmp_path: Path,
+) -> None:
+    now, rate = [0.0], 2.0
+    limits = RateLimits(lambda: now[0])
+    checked = held_to_rates(lambda _: Principal(name="slow", key_id="key_1", rate_per_s=rate), limits)
+    async with open_door(tmp_path, [Echo()], checked) as door, client(door.target) as stub:
+        limits.take("key_1", Rate(rate))  # a request over HTTP
+        await answer(stub.GetStatus(pb.StatusRequest()))
+        for call in (
+            lambda: answer(stub.GetStatus(pb.StatusRequest())),
+            lambda: events_of(stub, text("t", model=ModelId("echo"))),
+            lambda: answer(stub.Upload(iter([pb.UploadChunk(blob_id="b", data=b"x")]))),
+        ):
+            with pytest.raises(RateLimited, match="may send 2 requests a second") as refused:
+                await call()
+            assert refused.value.retry_after_s == 0.5
+        now[0] += refused.value.retry_after_s
+        assert await events_of(stub, text("t", model=ModelId("echo")))
+        with pytest.raises(grpc.aio.AioRpcError) as raw:
+            await stub.GetStatus(pb.StatusRequest())
+        assert raw.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_key_acts_for_its_organization_and_no_other(tmp_path: Path) -> None:
