@@ -10,8 +10,9 @@ from typing import Final
 
 from protos.errors import FabricError, NoProvider
 from protos.types import Estimate
-from router.jobs import TERMINAL, EventKind, Job, JobEvent, JobState, Json
+from router.jobs import TERMINAL, EventKind, Job, JobEvent, JobState, Json, error_json
 from router.routing import RULE, NeverServed, Route
+from router.spending import BudgetReserved
 from router.store.base import QueuePlace
 
 
@@ -37,6 +38,7 @@ class Facts:
     place: QueuePlace | None = None
     room: int = 0  # jobs of its lane that a claim would take now
     dispatch: Dispatch | None = None
+    given_back: FabricError | None = None  # why its last run here ended without a result
     estimate: Estimate | None = None  # at the place where it runs, or would go
     max_batch: int = 1  # of that place
     busy: str = ""  # what that place says of its load
@@ -46,7 +48,7 @@ class Facts:
 class Hold:
     """What keeps a job from running. `until`: when that ends of itself."""
 
-    code: str  # retry_delay, no_provider, no_room, turn, claim, seat
+    code: str  # no_provider, budget, seat, retry_delay, claim, no_room, turn
     message: str
     until: float | None = None
 
@@ -98,16 +100,21 @@ def explain(facts: Facts) -> Explanation:
 
 
 def _hold(facts: Facts) -> Hold | None:
-    """The first thing that has to happen before it runs."""
+    """What keeps it from running. Not what the queue does with it just now: one that waits for a place, or for its
+    budget, is looked at again and again, and waits for the same thing during the look and between two."""
     place, dispatch = facts.place, facts.dispatch
     if facts.job.state in TERMINAL or place is None or (dispatch is not None and dispatch.has_started):
         return None
-    if place.is_held:
-        return _seat(facts)
-    if place.ahead is None:
-        return Hold("retry_delay", f"it waits before its next attempt{_last_cause(facts.events)}", place.due_at)
+    if isinstance(facts.given_back, BudgetReserved) and (dispatch is None or dispatch.position is None):
+        return Hold("budget", facts.given_back.message)
+    if dispatch is not None and dispatch.provider_id is not None:
+        return _seat(dispatch, facts.busy)
     if isinstance(facts.route, NoProvider) and not isinstance(facts.route, NeverServed):
         return Hold("no_provider", facts.route.message)
+    if place.is_held:
+        return Hold("claim", "a router has taken it and is about to send it")
+    if place.ahead is None:
+        return Hold("retry_delay", f"it waits before its next attempt{_last_cause(facts)}", place.due_at)
     if isinstance(facts.route, FabricError):
         return Hold("claim", f"it fails at its next attempt: {facts.route.message}")
     if facts.room == 0:
@@ -117,22 +124,21 @@ def _hold(facts: Facts) -> Hold | None:
     return Hold("claim", "it is the next of its queue and about to be taken")
 
 
-def _seat(facts: Facts) -> Hold:
-    dispatch = facts.dispatch
-    if dispatch is None or dispatch.provider_id is None:
-        return Hold("claim", "a router has taken it and is about to send it")
+def _seat(dispatch: Dispatch, busy: str) -> Hold:
     ahead = "" if dispatch.position is None else f", {dispatch.position} tasks were before it when it came"
     where = f"it waits at {dispatch.provider_id} for a seat of {dispatch.model}"
-    return Hold("seat", f"{where}{ahead}{_said(facts.busy)}")
+    return Hold("seat", f"{where}{ahead}{_said(busy)}")
 
 
 def _said(busy: str) -> str:
     return f"; the place says: {busy}" if busy else ""
 
 
-def _last_cause(events: Sequence[JobEvent]) -> str:
-    causes = [event.payload.get("cause") for event in events if event.kind is EventKind.RETRYING]
-    return f": the last one ended with {causes[-1]['code']}: {causes[-1]['message']}" if causes and causes[-1] else ""
+def _last_cause(facts: Facts) -> str:
+    """As this router knows it, else as the events tell: one that spent no attempt has none."""
+    causes = [event.payload.get("cause") for event in facts.events if event.kind is EventKind.RETRYING]
+    cause = error_json(facts.given_back) if facts.given_back is not None else causes[-1] if causes else None
+    return f": the last one ended with {cause['code']}: {cause['message']}" if cause else ""
 
 
 # ---- when ----

@@ -1,6 +1,6 @@
 """What becomes of a job whose run raised: it ends, or it goes back to the queue for a while. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from protos.errors import AttemptsExhausted, Code, FabricError
@@ -27,6 +27,7 @@ class Failures:
 
     releases: int = 0
     counted: int = 0  # of those before a start, as COUNTED says
+    last: FabricError | None = field(default=None, compare=False)  # why it was given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def verdict(
     if not error.retryable:
         return failed(error)
     counts = has_started or error.code in COUNTED
-    failures = Failures(failures.releases + 1, failures.counted + (counts and not has_started))
+    failures = Failures(failures.releases + 1, failures.counted + (counts and not has_started), error)
     if counts and attempts + failures.counted >= policy.max_attempts:
         return failed(exhausted(policy, error))
     return Again(_delay_s(error, failures.releases, policy, jitter), error_json(error) if counts else None, failures)

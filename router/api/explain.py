@@ -29,7 +29,7 @@ ESTIMATE_S: Final = 2.0  # a place that takes longer to say when has no time to 
 
 
 class HoldShape(BaseModel):
-    code: str = Field(description="retry_delay, no_provider, no_room, turn, claim or seat")
+    code: str = Field(description="no_provider, budget, seat, retry_delay, claim, no_room or turn")
     message: str
     until: str | None = Field(description="when it ends of itself, where that is known")
 
@@ -134,13 +134,13 @@ async def _facts(parts: Parts, job: Job) -> Facts:
     if job.state in TERMINAL:
         return facts
     dispatch = _dispatch(parts.runner.attempt(job.id))
+    facts = replace(facts, dispatch=dispatch, given_back=parts.runner.given_back(job.id))
     where = _where(facts.route, dispatch)
     if where is None:
-        return replace(facts, dispatch=dispatch)
+        return facts
     status = _status(parts, *where)
     return replace(
         facts,
-        dispatch=dispatch,
         room=parts.runner.room(job.lane),
         estimate=await _estimate(parts, job, *where),
         max_batch=status.max_batch if status is not None else 1,

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 from scripted import ORGANIZATION, a_job
 
-from protos.errors import NodeUnavailable, NoProvider
+from protos.errors import NodeUnavailable, NoProvider, Overloaded
 from protos.types import Estimate, ModelId, ProviderId, Usage
 from router.explain import AttemptRecord, Dispatch, Explanation, Facts, explain
 from router.jobs import EventKind, Job, JobEvent, JobState, Json, error_json
 from router.routing import RULE, Candidate, NeverServed, Route, Skipped
+from router.spending import BudgetReserved
 from router.store.base import QueuePlace
 
 NOW = 1_800_000_000.0
@@ -102,6 +103,48 @@ def test_one_that_nobody_may_ever_serve_is_about_to_fail() -> None:
     found = explained(route=NeverServed("no provider serves text as asked for"))
     assert code_of(found) == "claim"
     assert found.summary == "it fails at its next attempt: no provider serves text as asked for"
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {},
+        {"place": QueuePlace(ahead=None, is_held=False, due_at=NOW + 60)},
+        {"place": QueuePlace(ahead=None, is_held=False, due_at=NOW + 60), "given_back": NoProvider("nothing could")},
+        {"place": QueuePlace(ahead=None, is_held=True, due_at=NOW + 9)},
+        {"place": QueuePlace(ahead=None, is_held=True, due_at=NOW + 9), "dispatch": Dispatch(began_at=NOW)},
+        {"place": QueuePlace(ahead=3, is_held=False, due_at=None)},
+    ],
+    ids=["next", "between two looks", "given back", "claimed", "looked at", "behind others"],
+)
+def test_what_nobody_can_serve_waits_for_a_place_whatever_the_queue_does_with_it(known: dict[str, object]) -> None:
+    found = explained(route=NoProvider("nothing can serve text now"), **known)
+    assert (code_of(found), found.summary) == ("no_provider", "nothing can serve text now")
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {},
+        {"place": QueuePlace(ahead=None, is_held=False, due_at=NOW + 60)},
+        {"place": QueuePlace(ahead=None, is_held=True, due_at=NOW + 9)},
+        {
+            "place": QueuePlace(ahead=None, is_held=True, due_at=NOW + 9),
+            "dispatch": Dispatch(provider_id="openai", model="gpt-4o", began_at=NOW),
+        },
+    ],
+    ids=["next", "between two looks", "claimed", "asking again"],
+)
+def test_one_held_back_by_its_budget_says_so(known: dict[str, object]) -> None:
+    found = explained(given_back=BudgetReserved("the budget is reserved"), **known)
+    assert (code_of(found), found.summary) == ("budget", "the budget is reserved")
+
+
+def test_a_retry_that_spent_no_attempt_says_what_ended_it_too() -> None:
+    waits = QueuePlace(ahead=None, is_held=False, due_at=NOW + 60)
+    found = explained(place=waits, given_back=Overloaded("256 tasks are waiting"))
+    assert found.hold is not None
+    assert found.hold.message.endswith("the last one ended with overloaded: 256 tasks are waiting")
 
 
 def test_a_retry_waits_for_its_moment_and_says_what_ended_the_last() -> None:

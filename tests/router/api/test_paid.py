@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from edge import Edge, answering
 from vendors.book import Book, Tariff
-from vendors.faults import Cut, Status, always
+from vendors.faults import Cut, Stall, Status, always
 from vendors.openai_app import OpenAIStandIn
 from vendors.serving import serving
 
@@ -78,6 +79,40 @@ async def test_only_the_organization_that_has_the_key_is_served_with_it(tmp_path
         assert (refused.status_code, refused.json()["error"]["code"]) == (502, "vendor_refused")
         assert "OPENAI_API_KEY" in refused.json()["error"]["message"]
         assert not it.vendor.book.entries
+
+
+async def test_an_estimate_is_available_to_the_organization_that_has_the_key(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        own = await it.edge.client.post("/v1/providers/estimate", params={"organization_id": it.org}, json=TEXT)
+        other = await it.edge.client.post("/v1/providers/estimate", json=TEXT)
+    assert (own.json()["data"]["available"], other.json()["data"]["available"]) == (True, False)
+    assert own.json()["data"]["cost_micro"] == other.json()["data"]["cost_micro"] > 0
+
+
+async def test_a_job_held_back_by_its_budget_is_explained_so(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        await it.edge.client.put(it.path("budget"), json={"monthly_limit_usd": (BOUND_MICRO + 100) / 1e6})
+        never = asyncio.Event()
+        it.vendor.plan = always(Stall(never))
+        body = TEXT | {"organization_id": it.org}
+        first, second = [(await it.edge.client.post("/v1/jobs", json=body)).json()["data"]["id"] for _ in range(2)]
+
+        def is_held(answer: httpx.Response) -> bool:
+            return answer.json()["data"]["held_by"] is not None and answer.json()["data"]["held_by"]["code"] == "budget"
+
+        async with asyncio.timeout(20):
+            while True:
+                answers = [await it.edge.client.get(f"/v1/jobs/{each}/explain") for each in (first, second)]
+                if any(map(is_held, answers)):
+                    break
+                await asyncio.sleep(0.02)
+        (held,) = filter(is_held, answers)
+        looks = [await it.edge.client.get(f"/v1/jobs/{held.json()['data']['job_id']}/explain") for _ in range(30)]
+        assert all(map(is_held, looks))
+        assert "calls that run hold" in held.json()["data"]["summary"]
+        for each in (first, second):
+            await it.edge.client.post(f"/v1/jobs/{each}/cancel")
+        never.set()
 
 
 async def test_a_spent_budget_stops_the_next_call_before_the_vendor_hears_of_it(tmp_path: Path) -> None:
