@@ -113,6 +113,7 @@ class Remote:
             offers=Menu(self._offer(model) for model in models),
             health=Health(status="healthy"),
             cost_micro=costs,
+            key_variable=self._key.variable if self._key.fixed is None else "",
         )
 
     def _offer(self, model: VendorModel) -> Offer:

@@ -40,7 +40,9 @@ class EstimateShape(BaseModel):
     model: str
     modality: Modality
     tier: Tier
-    available: bool = Field(description="could be served now")
+    available: bool = Field(
+        description="could be served now, and to the caller: a vendor with a key of its organization"
+    )
     estimated_cost_usd: float | None = Field(description="null: nobody has said what it costs")
     cost_micro: int | None = Field(description="1 USD is 1,000,000")
     max_cost_micro: int | None = Field(description="what it can cost at most: a budget must have room for that")
@@ -81,16 +83,23 @@ def _check_no_url(body: DirectBody) -> None:
 async def _at(best: Candidate, task: Task, parts: Parts) -> EstimateShape:
     provider = parts.providers.get(best.provider_id)
     found = await provider.estimate(replace(task, model=best.model))
-    return _shape(task.modality, provider.snapshot(), found, best)
+    snapshot = provider.snapshot()
+    return _shape(task.modality, snapshot, found, best, has_key=_has_key(snapshot, task.organization_id, parts))
 
 
-def _shape(modality: Modality, snapshot: Snapshot, found: Estimate, best: Candidate) -> EstimateShape:
+def _has_key(snapshot: Snapshot, organization_id: OrganizationId, parts: Parts) -> bool:
+    """A vendor that some organizations have a key for serves nobody else."""
+    variable = snapshot.key_variable
+    return not variable or parts.secrets.key_of(organization_id, variable) is not None
+
+
+def _shape(modality: Modality, snapshot: Snapshot, found: Estimate, best: Candidate, *, has_key: bool) -> EstimateShape:
     return EstimateShape(
         provider_id=snapshot.id,
         model=found.model,
         modality=modality,
         tier=snapshot.tier,
-        available=snapshot.health.status != "unavailable" and found.fits_memory,
+        available=snapshot.health.status != "unavailable" and found.fits_memory and has_key,
         **_cost(best.quote),
         usage=usage_json(found.usage),
         source=_source(best),
