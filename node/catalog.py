@@ -181,6 +181,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "path": _folder,
     "default": _flag,
     "preload": _flag,
+    "pin": _flag,
     "dtype": _one_of(*_DTYPES),
     "seats": _whole,
     "context_tokens": _whole,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -23,6 +24,7 @@ from node.lifeline import die_with_parent
 from node.memory.devices import capacity_bytes, device_spec, measured_path, probe_of
 from node.memory.measured import Memories
 from node.occupancy import Residency
+from node.recorder import Recorder
 from node.registry import Registry
 from node.rpc import NodeServicer
 from node.scheduler.loop import DeviceLoop
@@ -31,7 +33,9 @@ from node.server import Server
 from node.service import NodeService
 from node.settings import NodeSettings
 from node.uploads import Uploads
-from protos.types import Device
+from node.watchdog import Watchdog
+from protos.errors import InputInvalid
+from protos.types import Device, ModelId
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Daemon:
         self._loader = loader
         self._exit_status = 0
         self._signals = 0
+        self._recorded: set[ModelId] = set()  # loaded models that the trace knows
         self.target = settings.listen
 
     async def __aenter__(self) -> "Daemon":
@@ -60,8 +65,16 @@ class Daemon:
         self._ending = asyncio.Event()
         self._load_threads = ThreadPoolExecutor(1, "loader")  # one: a load's memory must be told from another's
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "pool")
-        self._device_loop = DeviceLoop(self._report, self._settings.quantum_s, self._device.threads)
+        self._device_loop = DeviceLoop(
+            self._report, self._settings.quantum_s, self._device.threads, release=self._probe.release
+        )
+        self._residency = Residency(
+            load_wait_s=self._settings.load_wait_s,
+            load_retry_s=self._settings.load_retry_s,
+            min_residency_s=self._settings.min_residency_s,
+        )
         self.registry = self._build_registry()
+        self._recorder = self._build_recorder()
         self.service = self._build_service()
         self._uploads = Uploads(self._settings.upload_bytes, self._settings.upload_expiry_s)
         servicer = NodeServicer(lambda _: self.service, self._uploads, self._settings.drain_timeout_s)
@@ -89,14 +102,18 @@ class Daemon:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._server.stop()
         self._uploads.close()
+        if self._recorder is not None:
+            self._recorder.close()
         await self._close_engines()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._load_threads.shutdown(wait=False, cancel_futures=True)
 
     async def serve(self) -> int:
-        """Until SIGTERM, SIGINT or the death of the device thread; the exit status. A second signal ends at once."""
+        """Until SIGTERM, SIGINT or the death of the device thread; the exit status. A second signal ends at once, and so
+        does a device that hangs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._interrupt)
+        self._background.append(asyncio.create_task(self._keep_watch(), name="watchdog"))
         await self._ending.wait()
         return self._exit_status
 
@@ -113,13 +130,30 @@ class Daemon:
             loader=self._loader,
             threads=self._load_threads,
             device_loop=self._device_loop,
-            residency=Residency(
-                load_wait_s=settings.load_wait_s,
-                load_retry_s=settings.load_retry_s,
-                min_residency_s=settings.min_residency_s,
-            ),
+            residency=self._residency,
             on_change=self._on_change,
         )
+
+    def _build_recorder(self) -> Recorder | None:
+        settings = self._settings
+        if not settings.trace:
+            return None
+        try:
+            recorder = Recorder(
+                Path(settings.trace),
+                settings.trace_bytes,
+                capacity_bytes=self._capacity_bytes,
+                threads=self._device.threads,
+                quantum_s=settings.quantum_s,
+                residency=self._residency,
+            )
+        except OSError as error:
+            raise InputInvalid.at(
+                "trace", f"is {settings.trace!r}, which cannot be written ({error.strerror}): give another file"
+            ) from error
+        for entry in self.registry.entries:
+            recorder.model(entry)
+        return recorder
 
     def _build_service(self) -> NodeService:
         return NodeService(
@@ -128,6 +162,7 @@ class Daemon:
             device_loop=self._device_loop,
             pool=self._pool,
             describe=self._describe,
+            recorder=self._recorder,
             stall_s=self._settings.stall_s,
             version=_version(),
         )
@@ -148,6 +183,15 @@ class Daemon:
 
     def _on_change(self) -> None:
         self.service.ring()  # built after the registry
+        if self._recorder is not None:
+            self._record_loaded(self._recorder)
+
+    def _record_loaded(self, recorder: Recorder) -> None:
+        """Each model once, when all of it is known."""
+        for entry in self.registry.entries:
+            if entry.engine is not None and entry.spec.id not in self._recorded:
+                self._recorded.add(entry.spec.id)
+                recorder.model(entry)
 
     # ---- the device thread ----
 
@@ -175,6 +219,14 @@ class Daemon:
     async def _follow_health(self) -> None:
         async for status in self.service.watch(_HEALTH_S):
             await self._server.show_health(status)
+
+    async def _keep_watch(self) -> None:
+        watchdog = Watchdog(self._settings.hang_s)
+        try:
+            async for _ in self.service.watch(_HEALTH_S):
+                watchdog.look(self._device_loop.longest_call())
+        finally:
+            watchdog.close()
 
     def _interrupt(self) -> None:
         self._signals += 1

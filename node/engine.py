@@ -57,8 +57,9 @@ class Engine(Protocol):
     """One loaded model.
 
     Threads: `prepare` and `finish` run on the CPU pool, many at a time. Everything else is called never two at a time, on
-    the loop thread, which owns the device; `warm_up` before that on the loader's, and `step` on a thread of its own where
-    the engine computes beside the loop. `prepare` and `finish` share nothing mutable with the rest.
+    the loop thread, which owns the device; `warm_up` before that and `close` after it on the loader's, so that the steps
+    of others do not wait for them; and `step` on a thread of its own where the engine computes beside the loop. `prepare`
+    and `finish` share nothing mutable with the rest.
 
     A task's life: prepare, admit (until it returns True), any number of steps, then exactly one of a Done or Failed
     event from `step`, or `cancel`; after Done, finish. An engine never reports a task that it does not seat.
@@ -135,7 +136,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Releases the device memory. Called once, with no task seated."""
+        """Releases the device memory. Called once, with no task seated, on a thread that may take its time."""
         ...
 
 
@@ -155,6 +156,7 @@ class ModelSpec:
     waiting_limit: int = 256  # tasks; one more is refused with OVERLOADED
     keep_alive_s: float | None = 300.0  # unused for so long, it is unloaded; None: never. Ollama's default is 5 minutes
     preload: bool = False  # loaded at the start, before the node is ready
+    pin: bool = False  # never unloaded to make room for another
     weight: float = 1.0  # its share of device time when others want it too
     file_bytes: int = 0  # of everything under path
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from node.engine import Engine, ModelSpec
 from node.memory import ledger
+from node.memory.ledger import Arrivals
 from node.memory.measured import Measured
 from protos.errors import DoesNotFit, FabricError, LoadFailed, ModelNotFound
 from protos.types import Modality, Model, ModelId, ModelState
@@ -30,7 +31,7 @@ class Entry:
     error: str = ""
     leases: int = 0  # tasks that need it loaded
     since_s: float = 0.0  # it is in its state
-    uses: int = 0
+    arrivals: Arrivals = field(default_factory=Arrivals)
     was_ready: bool = False  # at some time since the start
     load: "asyncio.Task[Engine] | None" = None
     expiry: asyncio.TimerHandle | None = None
@@ -82,10 +83,12 @@ def _checked(entry: Entry, modality: Modality | None, names: str) -> Entry:
     return entry
 
 
-def never_fits(entry: Entry, capacity_bytes: int) -> DoesNotFit:
+def never_fits(entry: Entry, capacity_bytes: int, pinned_bytes: int = 0) -> DoesNotFit:
+    """capacity_bytes: what the node may use, pinned models included."""
+    beside = f", of which pinned models hold {size(pinned_bytes)}" if pinned_bytes else ""
     source = "measured" if entry.measured else f"expected from the files in {entry.spec.path or 'no folder'}"
     return DoesNotFit(
-        f"model {entry.spec.id!r} needs {size(entry.needed_bytes)} ({source}), the node may use {size(capacity_bytes)}: "
+        f"model {entry.spec.id!r} needs {size(entry.needed_bytes)} ({source}), the node may use {size(capacity_bytes)}{beside}: "
         "take it out of models.toml, choose a smaller one, or raise memory_bytes (FABRIC_NODE_MEMORY_BYTES)",
         details={"needed_bytes": entry.needed_bytes, "capacity_bytes": capacity_bytes},
     )

@@ -1,12 +1,25 @@
 """Who holds the device's memory and who gets it next: room is made by evicting idle models and waiting for busy ones.
 
+The bound. A busy model that others wait for is claimed: it takes no new tasks, those that wait for a seat of it are given
+back to wait outside, and it is unloaded when its seated tasks have ended. So a model with k others before it in the line
+has its memory within
+
+    min_residency_s + (k + 1) * (load + residency + seat + unload)
+
+where each term is the longest of all models: a load, a residency (ledger.residency_s), the time that a task holds its seat,
+an unload. The first term is for those that may pass it: who waits for less than min_residency_s may be overtaken by a model
+that fits without more ado. What waits longer than load_wait_s is refused by name.
+
 Not about loading and unloading (registry.py) nor about what fits (memory/ledger.py), which is pure.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
+from typing import assert_never
 
 from node.entries import Entry, never_fits, size
 from node.memory.devices import Probe
@@ -23,7 +36,7 @@ class Residency:
 
     load_wait_s: float  # a task whose model finds no memory for so long is refused
     load_retry_s: float  # after a failed load, until a request may try again
-    min_residency_s: float  # a model stays at least so long
+    min_residency_s: float  # a model stays at least so long, or RELOADS times as long as it loads (ledger.py)
 
 
 class Occupancy:
@@ -37,14 +50,17 @@ class Occupancy:
         probe: Probe,
         residency: Residency,
         evict: Callable[[Entry], None],
+        recall: Callable[[Entry], None],
         clock: Callable[[], float],
     ) -> None:
-        """evict: begins to unload an idle model, whose memory is released later."""
+        """evict: begins to unload an idle model, whose memory is released later. recall: gives those who wait for a seat
+        of a busy one back, who then wait for their turn."""
         self._entries = {entry.spec.id: entry for entry in entries}
         self._capacity_bytes, self._probe, self._residency = capacity_bytes, probe, residency
-        self._evict, self._clock, self._began_s = evict, clock, clock()
+        self._evict, self._recall, self._clock = evict, recall, clock
         self._reserved: dict[ModelId, int] = {}
         self._claims: dict[ModelId, frozenset[ModelId]] = {}  # by the model that waits: whose memory it waits for
+        self._line: dict[ModelId, float] = {}  # who wants memory, since when; in the order in which they came
         self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
 
     @property
@@ -54,6 +70,12 @@ class Occupancy:
     def decision(self, entry: Entry) -> Decision:
         """What loading it now would take."""
         return decide(self.ledger, entry.needed_bytes, self._residents(), self._residency.min_residency_s)
+
+    def decision_in_the_end(self, entry: Entry) -> Decision:
+        """What loading it would take if all that is loaded were idle and had stayed its residency."""
+        return decide(
+            self.ledger, entry.needed_bytes, [replace(r, is_busy=False, age_s=inf) for r in self._loaded()], 0.0
+        )
 
     def reserve(self, entry: Entry, count: int) -> None:
         """In place of what was reserved for it before, if anything."""
@@ -67,68 +89,95 @@ class Occupancy:
         self._freed.set()
         self._freed = asyncio.Event()
 
+    def is_claimed(self, entry: Entry) -> bool:
+        """Another model waits for its memory: it has had its turn."""
+        return any(entry.spec.id in claimed for claimed in self._claims.values())
+
     async def turn_of(self, entry: Entry) -> None:
-        """Returns when no other model waits for its memory: until then it has had its turn."""
-        while any(entry.spec.id in claimed for claimed in self._claims.values()):
+        """Returns when no other model waits for its memory."""
+        while self.is_claimed(entry):
             await self._freed.wait()
 
     async def make_room(self, entry: Entry) -> None:
         """Returns with the memory reserved. Evicts idle models; waits for busy ones, up to load_wait_s."""
+        self._line[entry.spec.id] = self._clock()
         try:
             async with asyncio.timeout(self._residency.load_wait_s):
-                while True:
-                    decision = self.decision(entry)
-                    match decision:
-                        case Load():
-                            self.reserve(entry, entry.needed_bytes)
-                            return
-                        case Evict(models):
-                            for model in models:
-                                log.info("unloading model %s to make room for %s", model, entry.spec.id)
-                                self._evict(self._entries[model])
-                            await self._freed.wait()
-                        case Wait():
-                            self._claims[entry.spec.id] = frozenset(self._claimed_by(entry))
-                            await self._wait_for_memory()
-                        case Refuse():
-                            raise never_fits(entry, self._capacity_bytes)
+                while not self._has_memory(entry):
+                    await self._wait_for_change()
         except TimeoutError as error:
-            free = self.ledger.free_bytes
-            raise LoadFailed(
-                f"model {entry.spec.id!r} needs {size(entry.needed_bytes)}, {size(max(0, free))} are free and the other models "
-                f"were busy for {self._residency.load_wait_s:g} s: retry later, or give the node fewer models"
-            ) from error
+            raise self._waited_in_vain(entry) from error
         finally:
-            if self._claims.pop(entry.spec.id, None):
-                self.tell_freed()
+            del self._line[entry.spec.id]
+            self._claims.pop(entry.spec.id, None)
+            self.tell_freed()
 
-    def _claimed_by(self, entry: Entry) -> Sequence[ModelId]:
-        """The loaded models that must take no new tasks until `entry` has its memory."""
-        loaded = [r for r in self._residents() if self._entries[r.model].engine is not None]
-        return claims(self.ledger, entry.needed_bytes, loaded, self._residency.min_residency_s)
+    def _has_memory(self, entry: Entry) -> bool:
+        """Reserves what it needs, or sees to it that it will be free. Raises DoesNotFit."""
+        decision = self.decision(entry)
+        match decision:
+            case Refuse(_, capacity_bytes):
+                raise never_fits(entry, self._capacity_bytes, self._capacity_bytes - capacity_bytes)
+            case _ if self._lets_pass(entry):
+                return False
+            case Load():
+                self.reserve(entry, entry.needed_bytes)
+                return True
+            case Evict(models):
+                for model in models:
+                    log.info("unloading model %s to make room for %s", model, entry.spec.id)
+                    self._evict(self._entries[model])
+                return False
+            case Wait():
+                self._claim(entry)
+                return False
+            case _:
+                assert_never(decision)
 
-    async def _wait_for_memory(self) -> None:
-        """Until a model is given back, or has stayed its minimum."""
-        ages = [self._age_s(e) for e in self._entries.values() if e.engine is not None]
-        remaining = [self._residency.min_residency_s - age for age in ages if age < self._residency.min_residency_s]
+    def _lets_pass(self, entry: Entry) -> bool:
+        """One that came before it has waited so long that nobody may take memory before it."""
+        others = itertools.takewhile(lambda model: model != entry.spec.id, self._line)
+        return any(self._clock() - self._line[other] >= self._residency.min_residency_s for other in others)
+
+    def _claim(self, entry: Entry) -> None:
+        """The loaded models that `entry` waits for must take no new tasks until it has its memory."""
+        loaded = self._loaded()
+        before = frozenset().union(*self._claims.values())
+        claimed = frozenset(claims(self.ledger, entry.needed_bytes, loaded, self._residency.min_residency_s))
+        self._claims[entry.spec.id] = claimed
+        for model in claimed - before:
+            self._recall(self._entries[model])
+
+    async def _wait_for_change(self) -> None:
+        """Until memory is released, a model is given back, or one has stayed its residency."""
+        stays = [r.stays_s(self._residency.min_residency_s) for r in self._residents()]
         try:
-            async with asyncio.timeout(min(remaining, default=None)):
+            async with asyncio.timeout(min((stay_s for stay_s in stays if stay_s), default=None)):
                 await self._freed.wait()
         except TimeoutError:
             return
 
-    def _age_s(self, entry: Entry) -> float:
-        return self._clock() - entry.since_s
+    def _waited_in_vain(self, entry: Entry) -> LoadFailed:
+        ledger = self.ledger
+        foreign = f", other processes hold {size(ledger.foreign_bytes)}" if ledger.foreign_bytes else ""
+        return LoadFailed(
+            f"model {entry.spec.id!r} needs {size(entry.needed_bytes)}, {size(max(0, ledger.free_bytes))} are free{foreign} "
+            f"and the other models were busy for {self._residency.load_wait_s:g} s: retry later, or give the node fewer models"
+        )
+
+    def _loaded(self) -> list[Resident]:
+        return [r for r in self._residents() if self._entries[r.model].engine is not None]
 
     def _residents(self) -> list[Resident]:
-        uptime_s = max(1.0, self._clock() - self._began_s)
+        now_s = self._clock()
         return [
             Resident(
                 model=entry.spec.id,
                 is_busy=entry.leases > 0 or entry.engine is None or entry.unloading is not None,
-                age_s=self._age_s(entry),
-                arrivals_per_s=entry.uses / uptime_s,
+                age_s=now_s - entry.since_s,
+                arrivals_per_s=entry.arrivals.at(now_s),
                 reload_s=entry.measured.load_s if entry.measured else 0.0,
+                is_pinned=entry.spec.pin,
             )
             for entry in self._entries.values()
             if entry.spec.id in self._reserved

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from node.entries import Entry
 from node.metrics import Meter
 from node.runs import Run
+from node.scheduler.loop import UnderWay
 from protos.types import ModelState, ModelStatus
 
 
@@ -49,10 +50,12 @@ def _idle_s(runs: Sequence[Run], meter: Meter) -> float:
     return min(oldest_s, meter.last_step_age_s) if meter.last_step_s is not None else oldest_s
 
 
-def unready_reason(pulses: Sequence[Pulse], stall_s: float, *, is_draining: bool) -> str:
-    """Why the node should get no work; "" when it should."""
+def unready_reason(pulses: Sequence[Pulse], stall_s: float, *, is_draining: bool, call: UnderWay | None) -> str:
+    """Why the node should get no work; "" when it should. call: the longest that is under way on the device."""
     if is_draining:
         return "the node is draining"
+    if call is not None and call.for_s > stall_s:
+        return str(call)
     for pulse in pulses:
         model = pulse.status.model
         if pulse.is_awaited and model.state == ModelState.FAILED:

@@ -15,10 +15,10 @@ from node.engine import DeviceSpec, Engine, LoadEngine, ModelSpec
 from node.entries import Entry, find, load_error, never_fits
 from node.memory.devices import Probe
 from node.memory.ledger import Decision, Ledger
-from node.memory.measured import Measured, Memories, key_of
+from node.memory.measured import Measured, Memory, key_of
 from node.occupancy import Occupancy, Residency
 from node.scheduler.loop import DeviceLoop
-from node.scheduler.messages import Attach, Detach
+from node.scheduler.messages import Attach, Detach, Recall
 from protos.errors import Conflict, FabricError
 from protos.types import Modality, ModelId, ModelState
 
@@ -35,7 +35,7 @@ class Registry:
         *,
         capacity_bytes: int,
         probe: Probe,
-        memories: Memories,
+        memories: Memory,
         loader: Callable[[str], LoadEngine],
         threads: Executor,
         device_loop: DeviceLoop,
@@ -57,6 +57,7 @@ class Registry:
             probe=probe,
             residency=residency,
             evict=self._begin_unload,
+            recall=lambda entry: device_loop.send(Recall(entry.spec.id)),
             clock=clock,
         )
 
@@ -71,8 +72,8 @@ class Registry:
         return self._memory.ledger
 
     def decision(self, entry: Entry) -> Decision:
-        """What loading it now would take."""
-        return self._memory.decision(entry)
+        """What loading it takes, now or when those in its way are idle and have stayed long enough."""
+        return self._memory.decision_in_the_end(entry)
 
     def find(self, model: ModelId | None, modality: Modality | None = None) -> Entry:
         """The entry of that name, or the default of the modality. Raises ModelNotFound."""
@@ -85,7 +86,7 @@ class Registry:
         """The engine of a loaded model, which stays loaded until it is given back. Loads it first if need be."""
         await self._memory.turn_of(entry)
         entry.leases += 1
-        entry.uses += 1
+        entry.arrivals = entry.arrivals.plus(self._clock())
         if entry.expiry is not None:
             entry.expiry.cancel()
         try:
@@ -95,6 +96,10 @@ class Registry:
             if entry.leases == 0:
                 self._expire_later(entry)
                 self._memory.tell_freed()
+
+    def is_claimed(self, entry: Entry) -> bool:
+        """Another model waits for its memory: who has no seat of it yet gives it back and lends it again."""
+        return self._memory.is_claimed(entry)
 
     async def loaded(self, entry: Entry) -> Engine:
         """The engine, loaded now if it is not. Who waits shares one load. Raises LoadFailed or DoesNotFit."""
@@ -189,19 +194,30 @@ class Registry:
             return
         if entry.expiry is not None:
             entry.expiry.cancel()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        entry.unloading = done
-        self._loop.send(Detach(entry.spec.id, lambda: loop.call_soon_threadsafe(_set, done)))
-        done.add_done_callback(lambda _: self._unloaded(entry))
+        entry.unloading = asyncio.create_task(self._unload(entry), name=f"unload {entry.spec.id}")
 
-    def _unloaded(self, entry: Entry) -> None:
-        entry.engine, entry.unloading, entry.held_bytes = None, None, 0
+    async def _unload(self, entry: Entry) -> None:
+        """The loop lets go of the engine; the loader's thread closes it, so that no step of others waits for that."""
+        loop, engine = asyncio.get_running_loop(), entry.engine
+        assert engine is not None, f"model {entry.spec.id!r} is unloaded and not loaded: this is a bug"
+        is_let_go: asyncio.Future[None] = loop.create_future()
+        self._loop.send(Detach(entry.spec.id, lambda: loop.call_soon_threadsafe(_set, is_let_go)))
+        await is_let_go
+        entry.engine = None
+        try:
+            await loop.run_in_executor(self._threads, self._close_now, engine)
+        except Exception:  # the top of an unload: what it did not free is seen as held by others, or at the next load
+            log.exception("model %s did not close", entry.spec.id)
+        entry.unloading, entry.held_bytes = None, 0
         self._memory.release(entry)
-        self._probe.release()
         self._become(entry, ModelState.UNLOADED)
         log.info("model %s is unloaded", entry.spec.id)
         self._memory.tell_freed()
+
+    def _close_now(self, engine: Engine) -> None:
+        """On the loader thread."""
+        engine.close()
+        self._probe.release()
 
     def _expire_later(self, entry: Entry) -> None:
         if entry.spec.keep_alive_s is not None and entry.engine is not None:

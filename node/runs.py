@@ -22,7 +22,7 @@ class Run:
     def __init__(self, task: Task, entry: Entry, clock: Callable[[], float]) -> None:
         self.task, self.entry, self._clock = task, entry, clock
         self.prepared: Prepared | None = None
-        self.done: asyncio.Future[Ended] | None = None  # what the device loop says at the end
+        self.done: asyncio.Future[Ended | None] | None = None  # what the device loop says at the end; None: given back
         self.audience = Audience(task.id)
         self.is_seated = False
         self.entered_s = 0.0  # its age when it took its place in the room

@@ -20,11 +20,12 @@ from node.engine import Done
 from node.entries import Entry
 from node.metrics import Meter
 from node.pulse import pulse_of, unready_reason
+from node.recorder import Recorder
 from node.registry import Registry
 from node.runs import Run
 from node.scheduler.forecast import Crowd, Paces
 from node.scheduler.loop import DeviceLoop
-from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Report, Seated, Stepped, Submit
+from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Recalled, Report, Seated, Stepped, Submit
 from node.scheduler.rooms import Permits
 from protos.errors import (
     Cancelled,
@@ -33,6 +34,7 @@ from protos.errors import (
     FabricError,
     Internal,
     NotFound,
+    Overloaded,
 )
 from protos.types import (
     Device,
@@ -66,11 +68,13 @@ class NodeService:
         describe: Callable[[], Device],
         stall_s: float,
         version: str,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """pool: where requests are prepared and results finished. describe: the device, now."""
+        """recorder: keeps a trace of what comes. pool: where requests are prepared and results finished. describe: the device, now."""
         self._node_id, self._registry, self._loop, self._pool = node_id, registry, device_loop, pool
         self._describe, self._stall_s, self._version, self._clock = describe, stall_s, version, clock
+        self._recorder = recorder
         self._began_s = clock()
         self._runs: dict[TaskId, Run] = {}
         self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
@@ -127,7 +131,7 @@ class NodeService:
             )
         check_new(task)
         entry = self._registry.find(task.model, task.modality)
-        self._permits[entry.spec.id].take()
+        self._take_permit(task, entry)
         run = self._runs[task.id] = Run(task, entry, self._clock)
         self._empty.clear()
         run.work = asyncio.create_task(self._carry(run), name=f"task {task.id}")
@@ -136,6 +140,14 @@ class NodeService:
             timer = asyncio.get_running_loop().call_later(task.timeout_s, self._interrupt, run, limit)
             run.work.add_done_callback(lambda _: timer.cancel())
         return run
+
+    def _take_permit(self, task: Task, entry: Entry) -> None:
+        try:
+            self._permits[entry.spec.id].take()
+        except Overloaded as error:
+            if self._recorder is not None:
+                self._recorder.refused(task, entry, error)
+            raise
 
     async def _carry(self, run: Run) -> None:
         """Moves a run from its acceptance to its end. Cancelled by _interrupt, which has ended it then."""
@@ -155,16 +167,27 @@ class NodeService:
             self._paces[model] = self._paces[model].sent(run.seated_s - run.held_s)
 
     async def _work(self, run: Run) -> Finished:
-        loop, entry = asyncio.get_running_loop(), run.entry
+        entry = run.entry
         if entry.state != ModelState.READY:
             ahead = estimates.before(self._runs_of(entry), run.task.priority)
             run.queue(len(ahead) - 1)  # it is one of them
+        while (finished := await self._turn(run)) is None:
+            pass  # its model made room for another before there was a seat: it waits for the next turn of that model
+        return finished
+
+    async def _turn(self, run: Run) -> Finished | None:
+        """From the loaded model to the result; None when the model is wanted away before the task has a seat."""
+        loop, entry = asyncio.get_running_loop(), run.entry
         async with self._registry.lend(entry) as engine:
             run.loaded()
             run.prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
+            if self._registry.is_claimed(entry):
+                return None
             run.done = loop.create_future()
             self._loop.send(Submit(entry.spec.id, run.prepared))
             ended = await run.done
+            if ended is None:
+                return None
             if not isinstance(ended.outcome, Done):
                 raise ended.outcome
             result = await loop.run_in_executor(self._pool, engine.finish, ended.outcome.raw)
@@ -193,6 +216,8 @@ class NodeService:
     def _forget(self, run: Run, error: FabricError | None) -> None:
         del self._runs[run.task.id]
         self._meters[run.entry.spec.id].end(error)
+        if self._recorder is not None:
+            self._recorder.ended(run, error)
         if not run.is_seated:
             self._permits[run.entry.spec.id].release()
         if not self._runs:
@@ -204,13 +229,15 @@ class NodeService:
         for report in reports:
             if isinstance(report, Stepped):
                 self._meters[report.model].step(report)
+                if self._recorder is not None:
+                    self._recorder.step(report)
             elif isinstance(report, Gone):
                 self._leaving[report.task_id] -= 1
                 self._leaving += Counter()  # keeps the positive ones
             elif not self._leaving[report.task_id] and (run := self._runs.get(report.task_id)) is not None:
                 self._apply(run, report)
 
-    def _apply(self, run: Run, report: Entered | Seated | Output | Ended) -> None:
+    def _apply(self, run: Run, report: Entered | Seated | Output | Ended | Recalled) -> None:
         match report:
             case Entered(_, position):
                 run.queue(position, self._eta_s(run))
@@ -227,6 +254,9 @@ class NodeService:
                 assert run.done is not None, "a task ended on the device before it was sent there: this is a bug"
                 run.done.set_result(report)
                 self._learn(run, report)
+            case Recalled():
+                assert run.done is not None, "a task was given back before it was sent to the device: this is a bug"
+                run.done.set_result(None)
             case _:
                 assert_never(report)
 
@@ -278,7 +308,7 @@ class NodeService:
 
     def status(self) -> NodeStatus:
         pulses = [pulse_of(e, self._runs_of(e), self._meters[e.spec.id]) for e in self._registry.entries]
-        reason = unready_reason(pulses, self._stall_s, is_draining=self._is_draining)
+        reason = unready_reason(pulses, self._stall_s, is_draining=self._is_draining, call=self._loop.longest_call())
         return NodeStatus(
             node_id=self._node_id,
             device=self._describe(),

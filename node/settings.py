@@ -33,10 +33,17 @@ class NodeSettings:
     memory_bytes: int = 0  # that models may use; 0: all that the device, or the container, has
     quantum_s: float = 0.05  # of a step while other models wait; 50 to 100 ms keep light modalities quick on a CPU
     drain_timeout_s: float = 30.0  # for running tasks at the end; a chat answer of 512 tokens takes less
-    load_wait_s: float = 120.0  # a task whose model finds no memory for so long is refused
+    load_wait_s: float = (
+        300.0  # a task whose model finds no memory for so long is refused; two turns of models of 30 s to load
+    )
     load_retry_s: float = 10.0  # after a failed load, until a request may try again
-    min_residency_s: float = 10.0  # a model stays at least so long, or two models would take turns loading
+    min_residency_s: float = (
+        10.0  # a model stays at least so long, and three times as long as it loads (memory/ledger.py)
+    )
     stall_s: float = 30.0  # work waits and no step ends for so long: not ready. The longest CPU step is about 3 s
+    hang_s: float = 120.0  # a step that takes longer hangs: the process ends, to be started again; 0: it never does
+    trace: str = ""  # a file: what comes is recorded there, without content, for `fabric-node replay`; "": nowhere
+    trace_bytes: int = 64 << 20  # of that file and the one before it, FILE.1; some 200,000 tasks
     upload_bytes: int = 1 << 30  # staged at once, of all callers
     upload_expiry_s: float = 300.0  # staged bytes that no task asks for are dropped
     message_bytes: int = 16 << 20  # of one gRPC message; larger blobs are staged
@@ -44,10 +51,18 @@ class NodeSettings:
     def __post_init__(self) -> None:
         if not _DEVICE.fullmatch(self.device):
             raise _invalid("device", self.device, "auto, cpu, cuda or cuda:N")
-        for name in ("quantum_s", "stall_s", "load_wait_s", "upload_expiry_s", "upload_bytes", "message_bytes"):
+        for name in (
+            "quantum_s",
+            "stall_s",
+            "load_wait_s",
+            "upload_expiry_s",
+            "upload_bytes",
+            "message_bytes",
+            "trace_bytes",
+        ):
             if getattr(self, name) <= 0:
                 raise _invalid(name, getattr(self, name), "a number above 0")
-        for name in ("threads", "memory_bytes", "drain_timeout_s", "load_retry_s", "min_residency_s"):
+        for name in ("threads", "memory_bytes", "drain_timeout_s", "load_retry_s", "min_residency_s", "hang_s"):
             if getattr(self, name) < 0:
                 raise _invalid(name, getattr(self, name), "0 or more")
         if not self.node_id:

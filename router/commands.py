@@ -18,6 +18,7 @@ import typer
 
 from node.cli import serve
 from node.memory.devices import device_names
+from node.replay.cli import replay
 from protos.errors import Conflict, InputInvalid, InvalidRequest
 from protos.types import Modality, Tier
 from router import key_commands
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(replay)
 app.add_typer(key_commands.app, name="keys")
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from node.watchdog import EXIT_HUNG
+
 log = logging.getLogger(__name__)
 
 EXIT_CONFIGURATION: Final = 2  # a child that ends so would end so again: typer's and argparse's code for a usage error
@@ -134,4 +136,6 @@ class Supervisor:
 
 
 def _cause(code: int) -> str:
+    if code == EXIT_HUNG:
+        return f"exit status {code}: its device hung"
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

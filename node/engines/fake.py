@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, assert_never
 
 from node.engine import DeviceSpec, Done, Failed, ModelSpec, Prepared, Step, StepEvent
@@ -61,12 +62,14 @@ class Faults:
     throws_on: str = ""
     error: Exception = field(default_factory=lambda: RuntimeError("the fake device broke as it was told to"))
     gate: threading.Event | None = None  # every step waits until it is set
+    hangs_at: Path | None = None  # a file: the step that finds it takes it away and never comes back
 
 
 def load(spec: ModelSpec, device: DeviceSpec) -> "FakeEngine":
-    """As `fake` it steps on the loop thread, as `fake-beside` beside it."""
+    """As `fake` it steps on the loop thread, as `fake-beside` beside it. A file `hang` under its path: see Faults."""
     beside_threads = device.threads if spec.engine == "fake-beside" else 0
-    return FakeEngine(spec, step_s=STEP_S, work=_rest, beside_threads=beside_threads)
+    faults = Faults(hangs_at=Path(spec.path) / "hang") if spec.path else None
+    return FakeEngine(spec, step_s=STEP_S, work=_rest, faults=faults, beside_threads=beside_threads)
 
 
 class FakeEngine:
@@ -117,6 +120,9 @@ class FakeEngine:
     def step(self, quantum_s: float | None) -> Step:  # noqa: ARG002 - its steps are of one length
         if self._faults.gate is not None:
             self._faults.gate.wait()
+        if self._faults.hangs_at is not None and self._faults.hangs_at.exists():
+            self._faults.hangs_at.unlink()
+            threading.Event().wait()
         self._work(self._step_s)
         if any(_has(script, self._faults.throws_on) for script, _ in self._seated.values()):
             raise self._faults.error

@@ -1,16 +1,37 @@
 """The memory ledger of one device: may this model be loaded now, and who would have to go? Pure.
 
-Not about measuring (host.py, nvml.py, peaks.py) nor about loading (registry.py).
+A model that others want the memory of stays for its residency: long enough that loading takes a small share of the time.
+Not about measuring (host.py, nvml.py), nor about who waits for how long (occupancy.py), nor about loading (registry.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from protos.types import ModelId
 
-MARGIN = 1.2  # over the bytes of the files, before the first load has measured: buffers, pools and activations
-MARGIN_BYTES = 64 << 20  # and for the smallest models, whose activations outweigh their weights
+MARGIN: Final = 1.2  # over the bytes of the files, before the first load has measured: buffers, pools and activations
+MARGIN_BYTES: Final = 64 << 20  # and for the smallest models, whose activations outweigh their weights
+RELOADS: Final = (
+    3.0  # a model stays for so many times as long as it loads: models that take turns load a quarter of the time
+)
+_FORGET_S: Final = 300.0  # a request of so long ago counts 1/e of one of now; the default keep_alive
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How often a model is asked for, lately."""
+
+    per_s: float = 0.0
+    at_s: float = 0.0
+
+    def at(self, now_s: float) -> float:
+        return self.per_s * math.exp((self.at_s - now_s) / _FORGET_S)
+
+    def plus(self, now_s: float) -> "Arrivals":
+        """One more came now."""
+        return Arrivals(self.at(now_s) + 1 / _FORGET_S, now_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,11 @@ class Resident:
     age_s: float  # since it was loaded
     arrivals_per_s: float
     reload_s: float
+    is_pinned: bool = False  # never goes
+
+    def stays_s(self, min_residency_s: float) -> float:
+        """How long nobody may have its memory yet."""
+        return max(0.0, residency_s(self.reload_s, min_residency_s) - self.age_s)
 
     def value(self, reserved_bytes: int) -> float:
         """Seconds of reloading that evicting it would cost per second and byte."""
@@ -69,7 +95,7 @@ class Refuse:
     """There can never be room."""
 
     needed_bytes: int
-    capacity_bytes: int
+    capacity_bytes: int  # without what pinned models hold
 
 
 Decision: TypeAlias = Load | Evict | Wait | Refuse
@@ -80,14 +106,20 @@ def expected_bytes(file_bytes: int) -> int:
     return int(file_bytes * MARGIN) + MARGIN_BYTES
 
 
+def residency_s(reload_s: float, min_residency_s: float) -> float:
+    """How long a model stays at least."""
+    return max(min_residency_s, RELOADS * reload_s)
+
+
 def decide(ledger: Ledger, needed_bytes: int, residents: Sequence[Resident], min_residency_s: float) -> Decision:
     """What must happen so that `needed_bytes` can be reserved. Evicts the fewest of least value, never a busy one."""
-    if needed_bytes > ledger.capacity_bytes:
-        return Refuse(needed_bytes, ledger.capacity_bytes)
+    pinned_bytes = sum(ledger.reservations[r.model] for r in residents if r.is_pinned)
+    if needed_bytes > ledger.capacity_bytes - pinned_bytes:
+        return Refuse(needed_bytes, ledger.capacity_bytes - pinned_bytes)
     missing = needed_bytes - ledger.free_bytes
     if missing <= 0:
         return Load()
-    idle = [r for r in residents if not r.is_busy and r.age_s >= min_residency_s]
+    idle = [r for r in residents if not r.is_busy and not r.is_pinned and not r.stays_s(min_residency_s)]
     victims: list[ModelId] = []
     freed = 0
     for resident in sorted(idle, key=lambda r: r.value(ledger.reservations[r.model])):

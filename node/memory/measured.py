@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from node.engine import DeviceSpec, ModelSpec
 
@@ -25,6 +26,14 @@ def key_of(spec: ModelSpec, device: DeviceSpec) -> str:
     """What the peak depends on: the files, the type of the numbers, and the shape of the largest step."""
     shape = f"{spec.seats}x{spec.step_tokens}x{spec.context_tokens or 'own'}"
     return "|".join([spec.path or spec.id, str(spec.file_bytes), spec.engine, spec.dtype, shape, device.torch_name])
+
+
+class Memory(Protocol):
+    """What was measured, by key."""
+
+    def recall(self, key: str) -> Measured | None: ...
+
+    def remember(self, key: str, measured: Measured) -> None: ...
 
 
 class Memories:

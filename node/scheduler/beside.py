@@ -6,16 +6,17 @@ Not about what is run on it (loop.py).
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
+T = TypeVar("T")
 Call: TypeAlias = Callable[[], object]
 
 
 class Side(Protocol):
     """Where calls are run, one after another."""
 
-    def run(self, call: Call) -> None:
-        """Returns at once. `call` raises nothing."""
+    def run(self, call: Callable[[], T], then: Callable[[T], object]) -> None:
+        """Returns at once; `then` gets what `call` returns. Neither raises."""
         ...
 
     def close(self) -> None:
@@ -30,8 +31,8 @@ class SideThread:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"beside {name}", daemon=True).start()
 
-    def run(self, call: Call) -> None:
-        self._calls.put(call)
+    def run(self, call: Callable[[], T], then: Callable[[T], object]) -> None:
+        self._calls.put(lambda: then(call()))
 
     def close(self) -> None:
         self._calls.put(None)

@@ -66,6 +66,11 @@ class StepCosts:
         """One step of `units` (above 0) took `seconds`."""
         self._sums = self._sums.plus(units, seconds)
 
+    @property
+    def line(self) -> Line | None:
+        """None while nothing has been observed."""
+        return line(self._sums)
+
     def seconds(self, units: int) -> float | None:
         """What a step of `units` should take. None while nothing has been observed."""
         found = line(self._sums)

@@ -6,24 +6,30 @@ Not about whose turn it is (policy.py) nor about where a step runs (loop.py, bes
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from node.engine import Done, Engine, Failed, Step, StepEvent
 from node.scheduler import blame
-from node.scheduler.messages import Ended, Entered, Output, Report, Seated, Stepped, Submit
+from node.scheduler.messages import Ended, Entered, Output, Recalled, Report, Seated, Stepped, Submit
 from node.scheduler.rooms import Room
 from protos.errors import Cancelled, FabricError, Internal, OutOfMemory
 from protos.types import ModelId, Progress, TaskId
 
 log = logging.getLogger(__name__)
 
+_REGROW_STEPS: Final = 256  # full ones without running out of memory, until one seat more is tried
+
 
 class _Seat:
     """What is kept of a seated task."""
 
-    __slots__ = ("device_s", "good_steps", "has_output", "submit")
+    __slots__ = ("device_s", "good_steps", "has_output", "submit", "units")
 
     def __init__(self, submit: Submit) -> None:
-        self.submit, self.device_s, self.good_steps, self.has_output = submit, 0.0, 0, False
+        self.submit, self.device_s, self.good_steps, self.units, self.has_output = submit, 0.0, 0, 0, False
+
+    def ended(self, outcome: Done | FabricError) -> Ended:
+        return Ended(self.submit.task_id, outcome, self.device_s, self.good_steps, self.units)
 
 
 class Lane:
@@ -31,15 +37,16 @@ class Lane:
     and for the engine when the step is back.
     """
 
-    def __init__(self, engine: Engine, tell: Callable[[Report], object]) -> None:
-        """tell: takes what the callers are to hear, in order."""
-        self.engine, self.model, self._tell = engine, engine.model, tell
+    def __init__(self, engine: Engine, tell: Callable[[Report], object], release: Callable[[], object]) -> None:
+        """tell: takes what the callers are to hear, in order. release: gives memory back that the device's allocator keeps."""
+        self.engine, self.model, self._tell, self._release = engine, engine.model, tell, release
         self._room: Room[Submit] = Room()
         self._seats: dict[TaskId, _Seat] = {}
         self._aside: deque[Submit] = deque()  # lost their seat to a bisection; go before the room
         self._gone: set[TaskId] = set()  # left during the step under way; the engine still seats them
         self._on_trial = False  # the last step threw: nobody is seated until one succeeds
-        self._seat_limit = engine.seats  # lowered when the device runs out of memory
+        self._seat_limit = engine.seats  # halved when the device runs out of memory
+        self._full_steps = 0  # since the limit was changed
         self.began_s: float | None = None  # of the step under way, on the loop's clock; None: none is
 
     @property
@@ -63,8 +70,7 @@ class Lane:
     # ---- who comes and who goes ----
 
     def enter(self, submit: Submit) -> None:
-        self._room.put(submit)
-        self._tell(Entered(submit.task_id, self._room.position(submit)))
+        self._tell(Entered(submit.task_id, self._room.put(submit)))
 
     def fill(self) -> bool:
         """Seats all that fits, between steps. True when the lane has work and had none."""
@@ -79,6 +85,12 @@ class Lane:
             self._unseat(task_id)
         elif self._room.cancel(task_id) is None:
             self._aside = deque(submit for submit in self._aside if submit.task_id != task_id)
+
+    def recall(self) -> None:
+        """Gives back those who wait. Who has a seat, or had one before a bisection, stays to its end."""
+        for task_id in [submit.task_id for submit in self._room]:
+            self._room.cancel(task_id)
+            self._tell(Recalled(task_id))
 
     def dismiss(self) -> None:
         """Ends all of its tasks: the model is being unloaded."""
@@ -144,8 +156,11 @@ class Lane:
         self._tell(Stepped(self.model, len(step.work), units, device_s))
         for task_id, work in step.work.items():
             if task_id not in gone:
-                self._seats[task_id].device_s += device_s * work / units if units else 0.0
-                self._seats[task_id].good_steps += 1
+                seat = self._seats[task_id]
+                seat.device_s += device_s * work / units if units else 0.0
+                seat.good_steps += 1
+                seat.units += work
+        self._regrow()
         for task_id, event in step.events:
             if task_id not in gone:
                 self._pass_on(task_id, event)
@@ -153,19 +168,28 @@ class Lane:
     def _pass_on(self, task_id: TaskId, event: StepEvent) -> None:
         match event:
             case Done():
-                self._tell(Ended(task_id, event, self._seats.pop(task_id).device_s))
+                self._tell(self._seats.pop(task_id).ended(event))
             case Failed(error):
-                self._tell(Ended(task_id, error, self._seats.pop(task_id).device_s))
+                self._tell(self._seats.pop(task_id).ended(error))
             case _:
                 self._seats[task_id].has_output |= not isinstance(event, Progress)
                 self._tell(Output(task_id, event))
 
+    def _regrow(self) -> None:
+        """What was too much while others held memory need not be so for ever."""
+        if self._seat_limit < self.engine.seats and len(self._seats) >= self._seat_limit:
+            self._full_steps += 1
+            if self._full_steps >= _REGROW_STEPS:
+                self._seat_limit, self._full_steps = self._seat_limit + 1, 0
+
     def _retire(self, error: Exception, gone: set[TaskId]) -> None:
         """Puts aside or fails some of the seated, so that the next step runs without them."""
-        translated = _translated(error, self.model)
-        self._on_trial = True
+        translated, was_on_trial, self._on_trial = _translated(error, self.model), self._on_trial, True
         if isinstance(translated, OutOfMemory):
-            self._seat_limit = max(1, (len(self._seats) + len(gone)) // 2)
+            self._release()
+            if not was_on_trial:
+                return  # what was released may be enough for the same seats
+            self._seat_limit, self._full_steps = max(1, (len(self._seats) + len(gone)) // 2), 0
         if gone or not self._seats:
             return  # who left may have been the culprit: the next step tells, without them
         verdict = blame.judge([blame.Suspect(id_, s.good_steps, s.has_output) for id_, s in self._seats.items()])
@@ -174,7 +198,7 @@ class Lane:
             self._aside.append(self._seats.pop(task_id).submit)
         for task_id in verdict.guilty:
             self.engine.cancel(task_id)
-            self._tell(Ended(task_id, translated, self._seats.pop(task_id).device_s))
+            self._tell(self._seats.pop(task_id).ended(translated))
         if verdict.guilty:
             log.error("a step of model %s threw; it ends tasks %s", self.model, list(verdict.guilty), exc_info=error)
 

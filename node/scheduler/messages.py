@@ -24,9 +24,10 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """End its tasks, close the engine and forget it; `then` is called on the loop thread when its memory is free.
+    """End its tasks and forget the engine; `then` is called on the loop thread when nothing of it is called any more.
 
-    A step that is under way beside the loop is waited for, without the loop.
+    Who sends it closes the engine, elsewhere: the loop has others to step meanwhile. A step that is under way beside the
+    loop is waited for, without the loop.
     """
 
     model: ModelId
@@ -65,6 +66,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Give back those who wait for a seat of `model`, each by a Recalled: it is to make room for another."""
+
+    model: ModelId
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Close all engines and end the thread."""
 
@@ -78,7 +86,7 @@ class Returned:
     ended_s: float
 
 
-Message: TypeAlias = Attach | Detach | Submit | Cancel | Stop | Returned
+Message: TypeAlias = Attach | Detach | Submit | Cancel | Recall | Stop | Returned
 
 # ---- out ----
 
@@ -109,6 +117,15 @@ class Ended:
     task_id: TaskId
     outcome: Done | FabricError
     device_s: float
+    steps: int = 0  # that it got work in
+    units: int = 0  # of work that it got in them
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The task has left its room without a seat; it may be submitted again."""
+
+    task_id: TaskId
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +145,4 @@ class Stepped:
     device_s: float
 
 
-Report: TypeAlias = Entered | Seated | Output | Ended | Gone | Stepped
+Report: TypeAlias = Entered | Seated | Output | Ended | Recalled | Gone | Stepped

@@ -1,9 +1,11 @@
 """Waiting rooms: bounded, one per model, ordered by priority, then fairly among organizations, then by arrival.
 
-Not about deadlines: who gives up on a task cancels it (service.py).
+A deadline does not move a task forward: else whoever gives the shortest one would go before all who gave an honest one,
+or none. Priority is what says that a task is urgent; a deadline says when its answer is worth nothing any more, and the
+task then fails with DEADLINE_EXCEEDED, waiting or running, and leaves its place to the others (service.py).
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -35,53 +37,55 @@ class Room(Generic[W]):
     """
 
     def __init__(self) -> None:
-        self._levels: dict[int, OrderedDict[OrganizationId, deque[W]]] = {}
+        self._levels: dict[int, OrderedDict[OrganizationId, OrderedDict[TaskId, W]]] = {}
+        self._places: dict[TaskId, W] = {}  # those who wait, to be found when they cancel
 
     def __len__(self) -> int:
-        return sum(len(queue) for level in self._levels.values() for queue in level.values())
+        return len(self._places)
 
     def __iter__(self) -> Iterator[W]:
-        return (waiting for level in self._levels.values() for queue in level.values() for waiting in queue)
+        return (waiting for level in self._levels.values() for queue in level.values() for waiting in queue.values())
 
-    def put(self, waiting: W) -> None:
+    def put(self, waiting: W) -> int:
+        """How many go before it, as the room stands now."""
         level = self._levels.setdefault(waiting.priority, OrderedDict())
-        level.setdefault(waiting.organization_id, deque()).append(waiting)
+        queue = level.setdefault(waiting.organization_id, OrderedDict())
+        queue[waiting.task_id] = self._places[waiting.task_id] = waiting
+        return self._ahead_of_last(waiting.priority, waiting.organization_id)
 
     def first(self) -> W | None:
         """Whose turn it is; stays in the room."""
         if not self._levels:
             return None
         level = self._levels[max(self._levels)]
-        return next(iter(level.values()))[0]
+        queue = next(iter(level.values()))
+        return next(iter(queue.values()))
 
     def take(self) -> W:
         """Whose turn it is; leaves the room, and its organization goes to the end of its level's line."""
         priority = max(self._levels)
         organization, queue = next(iter(self._levels[priority].items()))
-        taken = queue.popleft()
+        task_id, taken = queue.popitem(last=False)
+        del self._places[task_id]
         self._levels[priority].move_to_end(organization)
         self._tidy(priority, organization)
         return taken
 
     def cancel(self, task_id: TaskId) -> W | None:
         """Takes that task out of the room; None when it is not there."""
-        for waiting in self:
-            if waiting.task_id == task_id:
-                self._levels[waiting.priority][waiting.organization_id].remove(waiting)
-                self._tidy(waiting.priority, waiting.organization_id)
-                return waiting
-        return None
+        waiting = self._places.pop(task_id, None)
+        if waiting is not None:
+            del self._levels[waiting.priority][waiting.organization_id][task_id]
+            self._tidy(waiting.priority, waiting.organization_id)
+        return waiting
 
-    def position(self, waiting: W) -> int:
-        """How many go before it, as the room stands now."""
-        higher = sum(
-            len(queue) for p, level in self._levels.items() if p > waiting.priority for queue in level.values()
-        )
-        level = self._levels[waiting.priority]
-        turn = level[waiting.organization_id].index(waiting)
-        ahead, passed = higher, False
+    def _ahead_of_last(self, priority: int, its: OrganizationId) -> int:
+        """How many go before the last of an organization: all above its level, then its own and one of each per turn."""
+        ahead = sum(len(queue) for p, level in self._levels.items() if p > priority for queue in level.values())
+        level = self._levels[priority]
+        turn, passed = len(level[its]) - 1, False
         for organization, queue in level.items():
-            passed = passed or organization == waiting.organization_id
+            passed = passed or organization == its
             ahead += min(len(queue), turn if passed else turn + 1)
         return ahead
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import grpc
 import pytest
 
+from node.watchdog import EXIT_HUNG
 from protos import codec
 from protos.fabric.node.v1 import node_pb2_grpc
 from protos.types import Finished, Task, TaskId, TextRequest
@@ -109,6 +110,41 @@ async def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> N
         await ended.wait()
         asyncio.get_running_loop().remove_reader(gone)
         os.close(gone)
+
+
+@pytest.mark.parametrize("engine", ["fake", "fake-beside"])
+async def test_a_device_that_hangs_ends_the_process_with_the_reason(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setenv("FABRIC_NODE_HANG_S", "0.5")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "hang").touch()
+    models = f'[[model]]\nid = "talk"\nengine = "{engine}"\nmodality = "text"\npath = "model"\ndefault = true\n'
+    async with start("--listen", "127.0.0.1:0", models=models) as process:
+        target = await listening_at(process)
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub: Any = node_pb2_grpc.NodeStub(channel)  # type: ignore[no-untyped-call]
+            call = stub.Execute(codec.task_message(Task(id=TaskId("t"), request=TextRequest(prompt="a"))))
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                async for _ in call:
+                    pass
+        said = await last_words(process)
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert process.returncode == EXIT_HUNG
+    assert "a step of model 'talk' has not come back for" in said
+    assert "fake.py" in said  # where the thread was
+
+
+async def test_a_call_that_keeps_the_interpreters_lock_ends_the_process_too() -> None:
+    code = (
+        "import ctypes; from node.watchdog import Watchdog;"
+        "Watchdog(0.5).look(None); ctypes.PyDLL(None).pause()"  # PyDLL: the lock is kept
+    )
+    async with asyncio.timeout(60):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stderr=PIPE)
+        said = await last_words(process)
+    assert process.returncode == 1
+    assert "Timeout" in said
 
 
 async def test_a_taken_port_is_said_in_one_line_with_what_to_change(start: Start) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from node.pulse import Pulse, unready_reason
+from node.scheduler.loop import UnderWay
 from protos.types import Modality, Model, ModelId, ModelState, ModelStatus
 
 M = ModelId("m")
@@ -27,10 +28,18 @@ def pulse(
     ],
 )
 def test_a_node_is_ready_when_its_models_are_and_its_work_moves(given: Pulse, says: str) -> None:
-    reason = unready_reason([given], 30.0, is_draining=False)
+    reason = unready_reason([given], 30.0, is_draining=False, call=None)
     assert (reason == "") == (says == "")
     assert says in reason
 
 
 def test_a_draining_node_is_not_ready() -> None:
-    assert unready_reason([pulse()], 30.0, is_draining=True) == "the node is draining"
+    assert unready_reason([pulse()], 30.0, is_draining=True, call=None) == "the node is draining"
+
+
+def test_a_step_that_does_not_come_back_is_named() -> None:
+    calls = [UnderWay(M, 29.0), UnderWay(M, 31.0)]
+    assert [unready_reason([pulse()], 30.0, is_draining=False, call=call) for call in calls] == [
+        "",
+        "a step of model 'm' has not come back for 31 s",
+    ]

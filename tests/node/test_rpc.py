@@ -432,4 +432,4 @@ async def test_work_without_a_step_makes_the_node_unready(start_node: StartNode)
         status = await status_when(client, lambda status: not status.ready)
         gate.set()
         await running.aclose()
-    assert "'talk' has 1 tasks and made no step" in status.reason
+    assert "a step of model 'talk' has not come back" in status.reason

@@ -46,7 +46,7 @@ def test_what_is_no_address_is_refused(listen: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"device": "tpu"}, {"quantum_s": 0}, {"threads": -1}, {"stall_s": 0}, {"node_id": ""}, {"memory_bytes": -1}],
+    [{"device": "tpu"}, {"quantum_s": 0}, {"threads": -1}, {"stall_s": 0}, {"hang_s": -1}, {"node_id": ""}, {"memory_bytes": -1}],
 )
 def test_a_value_out_of_range_is_named_with_its_variable(wrong: dict[str, object]) -> None:
     with pytest.raises(InputInvalid, match=f"FABRIC_NODE_{next(iter(wrong)).upper()}"):

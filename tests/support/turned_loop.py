@@ -1,7 +1,8 @@
 """A device loop that is turned by hand, with fake engines, and a clock that only the fake devices move."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from node.engine import ModelSpec, Prepared
 from node.engines.fake import FakeEngine, Faults
@@ -10,6 +11,8 @@ from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Attach, Ended, Output, Report, Seated, Stepped, Submit
 from protos.errors import FabricError
 from protos.types import Modality, ModelId, OrganizationId, Task, TaskId, TextDelta, TextRequest
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -49,9 +52,9 @@ class VirtualSide:
     def __init__(self, bench: "Bench", model: ModelId) -> None:
         self._bench, self._model = bench, model
 
-    def run(self, call: Call) -> None:
+    def run(self, call: Callable[[], T], then: Callable[[T], object]) -> None:
         ends_s = self._bench.now_s + self._bench.call_s[self._model]
-        self._bench.under_way.append(Under(self._model, self._bench.now_s, ends_s, call))
+        self._bench.under_way.append(Under(self._model, self._bench.now_s, ends_s, lambda: then(call())))
 
     def close(self) -> None:
         self._bench.closed_sides.append(self._model)
@@ -69,17 +72,22 @@ class Bench:
         self.under_way: list[Under] = []
         self.past: list[Under] = []
         self.closed_sides: list[ModelId] = []
+        self.released = 0  # how often the loop gave memory back
         self.loop = DeviceLoop(
             self._report,
             quantum_s=0.05,
             threads=threads,
             clock=lambda: self.now_s,
             new_side=lambda model: VirtualSide(self, model),
+            release=self._release,
         )
 
     def _report(self, reports: Sequence[Report]) -> None:
         self.calls += 1
         self.reports.extend(reports)
+
+    def _release(self) -> None:
+        self.released += 1
 
     def pass_time(self, seconds: float) -> None:
         """Moves the clock; calls beside the loop that end meanwhile come back, in order."""

@@ -12,7 +12,21 @@ from node.engine import ModelSpec, Step
 from node.engines.fake import FakeEngine, Faults
 from node.scheduler.beside import SideThread
 from node.scheduler.loop import DeviceLoop
-from node.scheduler.messages import Attach, Cancel, Detach, Ended, Gone, Output, Report, Seated, Stepped, Stop, Submit
+from node.scheduler.messages import (
+    Attach,
+    Cancel,
+    Detach,
+    Ended,
+    Gone,
+    Output,
+    Recall,
+    Recalled,
+    Report,
+    Seated,
+    Stepped,
+    Stop,
+    Submit,
+)
 from node.scheduler.policy import WAKE_CREDIT_S
 from protos.errors import FabricError, Internal
 from protos.types import Modality, ModelId, Task, TaskId, TextRequest
@@ -128,7 +142,7 @@ def test_an_engine_is_closed_when_its_call_is_back_and_others_go_on_meanwhile(be
     bench.submit("a", "one two", model="ears")
     bench.submit("t", "one two three", model="talk")
     bench.turn()
-    bench.loop.send(Detach(EARS, lambda: freed.append(bench.now_s)))
+    bench.loop.send(Detach(EARS, lambda: (bench.engines[EARS].close(), freed.append(bench.now_s))))
     bench.finish("t")
     assert bench.failed() == {"a"}
     assert not bench.engines[EARS].is_closed
@@ -199,6 +213,7 @@ moves = st.lists(
         st.tuples(st.just("cancel"), st.integers(1, 4), st.none()),
         st.tuples(st.just("turn"), st.integers(1, 3), st.none()),
         st.tuples(st.just("pass"), st.sampled_from([0.01, 0.3, 1.1]), st.none()),
+        st.tuples(st.just("recall"), st.sampled_from(["ears", "talk"]), st.none()),
         st.tuples(st.just("detach"), st.sampled_from(["ears", "talk"]), st.none()),
     ),
     min_size=10,
@@ -208,7 +223,7 @@ moves = st.lists(
 
 @settings(max_examples=100)
 @given(plan=moves)
-def test_every_task_ends_exactly_once(plan: list[tuple[str, object, object]]) -> None:
+def test_every_task_ends_exactly_once(plan: list[tuple[str, object, object]]) -> None:  # noqa: C901 - a branch per move
     bench = Bench()
     faults = Faults(throws_on="poison", fails_on="bad")
     bench.attach("ears", step_s=1.0, seats=3, beside_threads=1, faults=faults)
@@ -235,7 +250,9 @@ def test_every_task_ends_exactly_once(plan: list[tuple[str, object, object]]) ->
                 bench.pass_time(float(str(what)))
             case "detach" if what not in detached:
                 detached.add(str(what))
-                bench.loop.send(Detach(ModelId(str(what)), lambda: None))
+                bench.loop.send(Detach(ModelId(str(what)), bench.engines[ModelId(str(what))].close))
+            case "recall":
+                bench.loop.send(Recall(ModelId(str(what))))
     bench.rest()
     for name, model in models.items():
         check_life(bench.reports, name, prompts[name], was_detached=model in detached)
@@ -245,10 +262,10 @@ def test_every_task_ends_exactly_once(plan: list[tuple[str, object, object]]) ->
 
 
 def check_life(reports: list[Report], name: str, prompt: str, *, was_detached: bool) -> None:
-    """One end and nothing after it; nothing after a cancel; innocents do not fail and say all their words."""
+    """One end and nothing after it; nothing after a cancel or a recall; innocents do not fail and say all their words."""
     own = [report for report in reports if not isinstance(report, Stepped) and report.task_id == name]
     ends = [index for index, report in enumerate(own) if isinstance(report, Ended)]
-    gone = [index for index, report in enumerate(own) if isinstance(report, Gone)]
+    gone = [index for index, report in enumerate(own) if isinstance(report, Gone | Recalled)]
     last = min([*ends, *gone])
     assert len(ends) + bool(gone) >= 1
     assert len(ends) <= 1
@@ -348,8 +365,8 @@ def test_a_call_that_lasts_does_not_hold_the_loops_thread() -> None:
 def test_a_side_thread_runs_its_calls_in_order_and_ends() -> None:
     side, done, order = SideThread("test"), threading.Event(), list[int]()
     for number in range(3):
-        side.run(lambda number=number: order.append(number))
-    side.run(done.set)
+        side.run(lambda number=number: number, order.append)
+    side.run(done.set, lambda _: None)
     side.close()
     assert done.wait(BOUND_S)
     assert order == [0, 1, 2]

@@ -7,7 +7,21 @@ from turned_loop import Bench
 
 from node.engine import ModelSpec, Prepared, Step
 from node.engines.fake import FakeEngine, Faults
-from node.scheduler.messages import Attach, Cancel, Detach, Ended, Entered, Gone, Output, Seated, Stepped, Stop
+from node.scheduler.loop import DeviceLoop, UnderWay
+from node.scheduler.messages import (
+    Attach,
+    Cancel,
+    Detach,
+    Ended,
+    Entered,
+    Gone,
+    Output,
+    Recall,
+    Recalled,
+    Seated,
+    Stepped,
+    Stop,
+)
 from protos.errors import Internal, OutOfMemory
 from protos.types import Modality, ModelId, TaskId
 
@@ -211,6 +225,43 @@ def test_running_out_of_memory_lowers_the_seats_and_fails_nobody_who_fits(bench:
         bench.submit(f"t{i}", "a b")
     bench.finish(*(f"t{i}" for i in range(8)))
     assert bench.failed() == set()
+    assert bench.released > 0
+
+
+def test_memory_that_was_only_kept_is_released_and_nobody_loses_a_seat(bench: Bench) -> None:
+    class Crowded(FakeEngine):
+        def step(self, quantum_s: float | None) -> Step:
+            if not bench.released:
+                raise MemoryError
+            return super().step(quantum_s)
+
+    spec = ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT)
+    bench.engines[spec.id] = Crowded(spec)
+    bench.loop.send(Attach(bench.engines[spec.id], 1.0))
+    for i in range(8):
+        bench.submit(f"t{i}", "a b")
+    bench.finish(*(f"t{i}" for i in range(8)))
+    assert bench.failed() == set()
+    assert {report.rows for report in bench.reports if isinstance(report, Stepped)} == {8}
+
+
+def test_seats_come_back_one_by_one_when_memory_lasts_again(bench: Bench) -> None:
+    class Crowded(FakeEngine):
+        def step(self, quantum_s: float | None) -> Step:
+            if bench.released < 2:
+                raise MemoryError
+            return super().step(quantum_s)
+
+    spec = ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT, seats=4)
+    bench.engines[spec.id] = Crowded(spec)
+    bench.loop.send(Attach(bench.engines[spec.id], 1.0))
+    for i in range(12):
+        bench.submit(f"t{i}", "w " * 200)
+    bench.rest()
+    rows = [report.rows for report in bench.reports if isinstance(report, Stepped)]
+    assert rows[0] == 2
+    assert max(rows) == 4
+    assert rows.index(3) >= 256
 
 
 def test_a_task_that_alone_needs_too_much_memory_is_told_so(bench: Bench) -> None:
@@ -233,12 +284,54 @@ def test_an_engine_that_refuses_while_empty_fails_the_task_instead_of_spinning(b
     assert isinstance(bench.outcomes[TaskId("t")].outcome, Internal)
 
 
-def test_a_detached_engine_is_closed_and_its_memory_reported_free(bench: Bench) -> None:
-    engine, freed = bench.attach(), threading.Event()
-    bench.loop.send(Detach(ModelId("m"), freed.set))
+def test_a_detached_engine_is_let_go_and_closed_by_who_detached_it(bench: Bench) -> None:
+    engine, is_free = bench.attach(), threading.Event()
+    bench.loop.send(Detach(ModelId("m"), is_free.set))
     bench.turn()
-    assert engine.is_closed
-    assert freed.is_set()
+    assert is_free.is_set()
+    assert not engine.is_closed
+
+
+def test_who_waits_is_given_back_when_the_model_makes_room_and_who_is_seated_stays(bench: Bench) -> None:
+    bench.attach(seats=1)
+    for name in ("seated", "first", "second"):
+        bench.submit(name, "a b c d e")
+        bench.turn()
+    bench.loop.send(Recall(ModelId("m")))
+    bench.finish("seated")
+    assert [report.task_id for report in bench.reports if isinstance(report, Recalled)] == ["first", "second"]
+    assert bench.seated_order() == ["seated"]
+    bench.submit("first", "a b")
+    bench.finish("first")
+    assert set(bench.outcomes) == {"seated", "first"}
+
+
+def test_the_call_that_is_under_way_the_longest_is_known_by_its_model(bench: Bench) -> None:
+    seen: list[UnderWay | None] = []
+
+    class Slow(FakeEngine):
+        def step(self, quantum_s: float | None) -> Step:
+            bench.pass_time(40.0)
+            seen.append(bench.loop.longest_call())
+            return super().step(quantum_s)
+
+    spec = ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT)
+    bench.engines[spec.id] = Slow(spec)
+    bench.loop.send(Attach(bench.engines[spec.id], 1.0))
+    bench.submit("t", "a")
+    bench.finish("t")
+    assert seen == [UnderWay(ModelId("m"), 40.0)]
+    assert str(seen[0]) == "a step of model 'm' has not come back for 40 s"
+
+
+def test_no_call_is_under_way_while_the_loop_waits_for_a_message() -> None:
+    loop = DeviceLoop(lambda _: None, 0.05)
+    assert loop.longest_call() is None
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    loop.send(Stop())
+    thread.join(timeout=10)
+    assert not thread.is_alive()
 
 
 def test_the_thread_ends_by_message_and_closes_its_engines() -> None:

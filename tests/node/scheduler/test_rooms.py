@@ -36,9 +36,10 @@ def emptied(room: Room[Guest]) -> list[Guest]:
 
 @given(GUESTS)
 def test_position_is_how_many_leave_before(guests: list[Guest]) -> None:
-    room = room_of(guests)
-    positions = {guest: room.position(guest) for guest in guests}
-    assert [positions[guest] for guest in emptied(room)] == list(range(len(guests)))
+    for count in range(1, len(guests) + 1):
+        room = room_of(guests[: count - 1])
+        position = room.put(guests[count - 1])
+        assert emptied(room).index(guests[count - 1]) == position
 
 
 @given(GUESTS)
@@ -83,7 +84,7 @@ def test_cancelled_guests_leave_and_the_others_stay(guests: list[Guest], data: s
 def test_a_flood_from_one_organization_delays_another_by_one_task() -> None:
     flood = [Guest(TaskId(f"f{i}"), OrganizationId("flood")) for i in range(100)]
     late = Guest(TaskId("late"), OrganizationId("late"))
-    assert room_of([*flood, late]).position(late) == 1
+    assert room_of(flood).put(late) == 1
 
 
 def test_first_does_not_take() -> None:
