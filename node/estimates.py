@@ -4,12 +4,12 @@ Not about how a task's own cost is learned (the engines) nor about seats (schedu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.entries import Entry
 from node.memory.ledger import Decision, Evict, Refuse
 from node.runs import Run
-from node.scheduler.forecast import Crowd, Paces, seat_free_s
+from node.scheduler.forecast import Met, Paces, seat_free_s
 from protos.types import Estimate, Usage
 
 
@@ -30,21 +30,33 @@ class Outlook:
         return self.queue_s + self.run_s
 
 
-def outlook(
-    entry: Entry, runs: Sequence[Run], paces: Paces, *, others: int, priority: int, expected_s: float
-) -> Outlook:
-    """runs: of the same model, without the task itself. others: the other models at work. expected_s: what the task would
-    take alone; 0: nobody knows, then what is usual."""
-    seats = entry.engine.seats if entry.engine is not None else entry.spec.seats
-    seated = [run for run in runs if run.is_seated]
-    ahead = before(runs, priority)
-    now, full = paces.of(Crowd(max(len(seated), 1), others)), paces.of(Crowd(seats, others))
-    left_s = [now.left(run.expected_s or now.usual_s, run.seated_s) for run in seated]
-    # Who has not been prepared yet has no expectation of its own, and takes a seat all the same.
-    waiting_s = [full.held(run.expected_s or full.usual_s) for run in ahead]
-    its = paces.of(Crowd(min(len(runs) + 1, seats), others))
-    run_s = its.held(expected_s or its.usual_s) + (paces.after_s or 0.0)
-    return Outlook(seat_free_s(seats, left_s, waiting_s) + (paces.before_s or 0.0), run_s)
+def seats_of(entry: Entry) -> int:
+    return entry.engine.seats if entry.engine is not None else entry.spec.seats
+
+
+def met(entry: Entry, runs: Sequence[Run], *, others: int, expected_s: float) -> Met:
+    """What a task meets that comes now. runs: of the same model, without the task itself. others: the other models at
+    work. expected_s: what the task would take alone; 0: nobody knows."""
+    return Met(expected_s, min(len(runs), seats_of(entry) - 1), others)
+
+
+def outlook(entry: Entry, runs: Sequence[Run], paces: Paces, its: Met, priority: int) -> Outlook:
+    """runs: as of `met`. its: what the task meets."""
+    its = replace(its, expected_s=its.expected_s or paces.usual_s)
+    run_s = paces.of(its).held(its.expected_s) + (paces.after_s or 0.0)
+    return Outlook(_seat_s(entry, runs, paces, its, priority) + paces.before_s(its), run_s)
+
+
+def _seat_s(entry: Entry, runs: Sequence[Run], paces: Paces, its: Met, priority: int) -> float:
+    """Until a seat is free."""
+    seats = seats_of(entry)
+    seated, ahead = [run for run in runs if run.is_seated], before(runs, priority)
+    if len(seated) + len(ahead) < seats:
+        return 0.0
+    # One pace for all: they are many. Who is not prepared yet has no expectation of its own, and takes a seat all the same.
+    full = paces.of(Met(paces.usual_s, seats - 1, its.others))
+    left_s = [full.left(run.expected_s or paces.usual_s, run.seated_s) for run in seated]
+    return seat_free_s(seats, left_s, [full.held(run.expected_s or paces.usual_s) for run in ahead])
 
 
 def estimate_of(entry: Entry, usage: Usage, ahead: Outlook, decision: Decision) -> Estimate:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from node.callers import Audience
 from node.engine import Prepared
 from node.entries import Entry
-from node.scheduler.forecast import Crowd
+from node.scheduler.forecast import Met
 from node.scheduler.messages import Ended
 from protos.errors import FabricError
 from protos.types import Finished, Progress, Queued, Started, Task, TaskEvent, Timings
@@ -28,7 +28,7 @@ class Run:
         self.entered_s = 0.0  # its age when it took its place in the room
         self.found_seat = False  # there was a free one then
         self.held_s = 0.0  # how long it had its seat, once it has left it
-        self.crowd = Crowd(1)  # who shared the device when it got its seat
+        self.met = Met(0.0)  # what there was when it took its place in the room
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
         self._arrived_s = clock()
         self._timings = Timings()

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import replace
-from math import ceil
 from typing import assert_never
 
 from node import estimates
@@ -23,7 +22,7 @@ from node.pulse import pulse_of, unready_reason
 from node.recorder import Recorder
 from node.registry import Registry
 from node.runs import Run
-from node.scheduler.forecast import Crowd, Paces
+from node.scheduler.forecast import Met, Paces
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Recalled, Report, Seated, Stepped, Submit
 from node.scheduler.rooms import Permits
@@ -114,7 +113,9 @@ class NodeService:
         if entry.engine is not None:
             prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
             usage = prepared.usage
-        ahead = self._outlook(entry, self._runs_of(entry), task.priority, usage.device_seconds)
+        runs = self._runs_of(entry)
+        its = self._met(entry, runs, usage.device_seconds)
+        ahead = estimates.outlook(entry, runs, self._paces[entry.spec.id], its, task.priority)
         return estimates.estimate_of(entry, usage, ahead, self._registry.decision(entry))
 
     def _joined(self, task: Task) -> Run | None:
@@ -244,10 +245,9 @@ class NodeService:
             case Seated():
                 self._permits[run.entry.spec.id].release()
                 run.start(Started(self._node_id, run.entry.spec.id))
-                run.crowd = self._crowd(run)
                 if run.found_seat:
-                    model = run.entry.spec.id
-                    self._paces[model] = self._paces[model].seated(run.timings.queued_s - run.entered_s)
+                    model, before_s = run.entry.spec.id, run.timings.queued_s - run.entered_s
+                    self._paces[model] = self._paces[model].seated(run.met, before_s)
             case Output(_, event):
                 run.output(event)
             case Ended():
@@ -263,29 +263,23 @@ class NodeService:
     def _learn(self, run: Run, ended: Ended) -> None:
         """How long it held its seat: what estimates of the wait for one go by."""
         if isinstance(ended.outcome, Done) and run.is_seated:
-            model, began, ends = run.entry.spec.id, run.crowd, self._crowd(run)
-            run.held_s = run.seated_s
-            crowd = Crowd(ceil((began.seated + ends.seated) / 2), ceil((began.others + ends.others) / 2))
-            self._paces[model] = self._paces[model].plus(crowd, run.expected_s, run.seated_s)
-
-    def _crowd(self, run: Run) -> Crowd:
-        """Who shares the device with a run that has its seat."""
-        mates = [mate for mate in self._runs_of(run.entry) if mate.is_seated]
-        return Crowd(len(mates), self._others(run.entry))
+            model, run.held_s = run.entry.spec.id, run.seated_s
+            self._paces[model] = self._paces[model].plus(run.met, run.held_s)
 
     def _others(self, entry: Entry) -> int:
         """The other models that are at work."""
         return len({run.entry.spec.id for run in self._runs.values() if run.is_seated and run.entry is not entry})
 
-    def _outlook(self, entry: Entry, runs: Sequence[Run], priority: int, expected_s: float) -> estimates.Outlook:
-        paces, others = self._paces[entry.spec.id], self._others(entry)
-        return estimates.outlook(entry, runs, paces, others=others, priority=priority, expected_s=expected_s)
+    def _met(self, entry: Entry, runs: Sequence[Run], expected_s: float) -> Met:
+        return estimates.met(entry, runs, others=self._others(entry), expected_s=expected_s)
 
     def _eta_s(self, run: Run) -> float:
         """How long a run that takes its place in the room should take from now on."""
         mates = [mate for mate in self._runs_of(run.entry) if mate is not run]
-        run.found_seat = len(mates) < (run.entry.engine.seats if run.entry.engine else run.entry.spec.seats)
-        return self._outlook(run.entry, mates, run.task.priority, run.expected_s).eta_s
+        run.found_seat = len(mates) < estimates.seats_of(run.entry)
+        run.met = self._met(run.entry, mates, run.expected_s)
+        paces = self._paces[run.entry.spec.id]
+        return estimates.outlook(run.entry, mates, paces, run.met, run.task.priority).eta_s
 
     # ---- models ----
 

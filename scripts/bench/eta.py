@@ -1,164 +1,188 @@
 """How far the forecast of a job's end is off under steady load: median of |expected - real| / real, by modality.
 
-    python scripts/bench/eta.py [--chats 24] [--embedders 4] [--warmup 20] [--seconds 40] [--models models.toml]
+    python scripts/bench/eta.py [text embedding image audio mixed] [--load 0.6] [--warmup 8] [--seconds 25]
 
-A real `fabric-node up` with the models that ship. Clients send one job after the other, so that the load is steady; each
-asks for an estimate just before it sends. `told` is what the node said when it took the job in, against what the
-attempt took; `asked` is the estimate, against what the client waited. The questions have answers of about one length:
-how long an answer gets nobody knows before. Prints a table, then one line of JSON.
+A real `fabric-node up` with the models that ship. For each modality alone, then for all at once (`mixed`): how many jobs a
+second it can do is measured, then jobs arrive at random (Poisson) at `load` times that rate. Each asks for an estimate
+right before it is sent, and nothing is corrected afterwards. `asked` is that estimate, against what the client waited until
+it saw the last event; `told` is what the job's usage shows: what the node said when it took the job in, against what the
+attempt took. Prints a line for each, then one line of JSON.
 """
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import httpx
 
+from scripts.bench.lib.report import Row, publish
 from tests.support.box import running
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
+AIM: Final = 0.25
+SPRINT_S: Final = 6.0  # of as many jobs as it can do
+SPRINTERS: Final = 16
+RECORDINGS: Final = 20
+STORIES: Final = ("Tell me a story.", "Write a poem about the sea.", "Tell me a short story about a red circle.")
+WORDS: Final = ("the sky", "a cat", "3 plus 4", "the sea", "music", "bread", "a train", "winter")
+MODALITIES: Final = ("text", "embedding", "image", "audio")
 
-QUESTIONS = ("What colour is the sky?", "What colour is grass?", "What colour is snow?", "What colour is a banana?")
-TOPICS = ("the sky", "a cat", "3 plus 4", "the sea", "music", "bread", "a train", "winter")
+Body = dict[str, Any]  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Seconds of one job."""
 
-    asked_s: float | None
+    asked_s: float
     told_s: float | None
     took_s: float
     waited_s: float
 
 
-@dataclass(slots=True)
-class Results:
-    by_modality: dict[str, list[Measured]] = field(default_factory=dict)
+class Client:
+    """Sends jobs to a running box, and measures them."""
 
-    def add(self, modality: str, measured: Measured) -> None:
-        self.by_modality.setdefault(modality, []).append(measured)
+    def __init__(self, http: httpx.AsyncClient, recordings: Sequence[str]) -> None:
+        self._http, self._recordings = http, recordings
+
+    def body(self, modality: str, chance: random.Random) -> Body:
+        """Some work of the modality; how long an answer of the chat model gets is its own affair, up to a limit."""
+        match modality:
+            case "text":
+                content, limit = chance.choice(STORIES), chance.choice((16, 32, 48, 64, 96))
+                messages = [{"role": "user", "content": content}]
+                return _body("text", {"messages": messages}, max_tokens=limit, temperature=0)
+            case "embedding":
+                texts = [" ".join(chance.choices(WORDS, k=chance.randint(5, 60))) for _ in range(chance.randint(1, 8))]
+                return _body("embedding", {"texts": texts})
+            case "image":
+                return _body("image", {"prompt": "a red circle"}, steps=chance.choice((4, 10, 20)))
+            case _:
+                return _body("audio", {"asset_id": chance.choice(self._recordings)})
+
+    async def job(self, body: Body) -> Measured:
+        estimate = await self._data("POST", "/v1/providers/estimate", json=body)
+        began = time.monotonic()
+        job_id = (await self._data("POST", "/v1/jobs", json=body))["id"]
+        async with self._http.stream("GET", f"/v1/jobs/{job_id}/events") as events:
+            async for _ in events.aiter_lines():  # the stream ends with the job
+                pass
+        waited_s = time.monotonic() - began
+        usage = await self._data("GET", f"/v1/jobs/{job_id}/usage")
+        return Measured(estimate["eta"]["total_s"], usage["eta_s"], usage["took_s"], waited_s)
+
+    async def _data(self, method: str, path: str, **more: Any) -> Any:  # Any: as httpx takes it; JSON
+        return (await self._http.request(method, path, **more)).raise_for_status().json()["data"]
+
+    async def rate(self, modality: str) -> float:
+        """Jobs a second that it can do, one client's after the other."""
+        chance, done = random.Random(1), 0
+        await self.job(self.body(modality, chance))  # loads the model
+        began = time.monotonic()
+
+        async def sprint() -> None:
+            nonlocal done
+            while time.monotonic() < began + SPRINT_S:
+                await self.job(self.body(modality, chance))
+                done += 1
+
+        await asyncio.gather(*(sprint() for _ in range(SPRINTERS)))
+        return done / (time.monotonic() - began)
+
+    async def steady(self, modality: str, rate: float, warmup_s: float, seconds: float) -> list[Measured]:
+        """Those that began after the warm-up, of jobs that arrive at random."""
+        chance, sent, at_s = random.Random(2), [], 0.0
+        began = time.monotonic()
+        while (at_s := at_s + chance.expovariate(rate)) < warmup_s + seconds:
+            await asyncio.sleep(began + at_s - time.monotonic())
+            sent.append((at_s, asyncio.create_task(self.job(self.body(modality, chance)))))
+        return [await job for job_at_s, job in sent if job_at_s >= warmup_s]
 
 
-Body = dict[str, Any]  # Any: JSON
+def _body(modality: str, what: Body, **params: object) -> Body:
+    return {"modality": modality, "input": what, "params": params}
 
 
-def chat(chance: random.Random) -> Body:
-    question = chance.choice(QUESTIONS)
-    params = {"max_tokens": chance.choice((32, 64, 128)), "temperature": 0}
-    return {"modality": "text", "input": {"messages": [{"role": "user", "content": question}]}, "params": params}
-
-
-def embedding(chance: random.Random) -> Body:
-    texts = [" ".join(chance.choices(TOPICS, k=chance.randint(5, 60))) for _ in range(chance.randint(1, 8))]
-    return {"modality": "embedding", "input": {"texts": texts}}
-
-
-async def client(
-    http: httpx.AsyncClient, make: Callable[[random.Random], Body], chance: random.Random, until: float, since: float
-) -> list[tuple[str, Measured]]:
-    """One job after the other until then; those that began since the warm-up."""
-    found = []
-    while (began := time.monotonic()) < until:
-        body = make(chance)
-        measured = await one(http, body)
-        if began >= since:
-            found.append((body["modality"], measured))
-    return found
-
-
-async def one(http: httpx.AsyncClient, body: Body) -> Measured:
-    estimate = (await http.post("/v1/providers/estimate", json=body)).raise_for_status().json()["data"]
-    began = time.monotonic()
-    job_id = (await http.post("/v1/jobs", json=body)).raise_for_status().json()["data"]["id"]
-    async with http.stream("GET", f"/v1/jobs/{job_id}/events") as events:
-        async for _ in events.aiter_lines():  # the stream ends with the job
-            pass
-    waited_s = time.monotonic() - began
-    usage = (await http.get(f"/v1/jobs/{job_id}/usage")).raise_for_status().json()["data"]
-    return Measured(estimate["eta"]["total_s"], usage["eta_s"], usage["took_s"], waited_s)
-
-
-async def measured(options: argparse.Namespace, folder: Path) -> Results:
-    results = Results()
-    async with running(folder, options.models) as box:
-        limits = httpx.Limits(max_connections=4 * (options.chats + options.embedders))
+async def measured(options: argparse.Namespace, folder: Path) -> dict[str, list[Measured]]:
+    async with running(folder, ROOT / "models.toml") as box:
+        limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=box.url, timeout=120, limits=limits) as http:
-            since = time.monotonic() + options.warmup
-            until = since + options.seconds
-            kinds = [chat] * options.chats + [embedding] * options.embedders
-            clients = [client(http, make, random.Random(seed), until, since) for seed, make in enumerate(kinds)]
-            for found in await asyncio.gather(*clients):
-                for modality, each in found:
-                    results.add(modality, each)
-    return results
+            client = Client(http, await recordings(http))
+            found = {name: await alone(client, name, options) for name in MODALITIES if name in options.what}
+            return found | (await mixed(client, options) if "mixed" in options.what else {})
 
 
-def off(pairs: Sequence[tuple[float | None, float]]) -> float | None:
-    """The median relative error; None without a forecast."""
-    errors = [abs(expected - real) / real for expected, real in pairs if expected is not None and real > 0]
-    return median(errors) if errors else None
+async def recordings(http: httpx.AsyncClient) -> list[str]:
+    files = sorted((ROOT / "tests" / "models" / "spoken").glob("*.flac"))[:RECORDINGS]
+    answers = [
+        await http.post("/v1/assets", content=path.read_bytes(), params={"filename": path.name}) for path in files
+    ]
+    return [answer.raise_for_status().json()["data"]["id"] for answer in answers]
 
 
-def bias(pairs: Sequence[tuple[float | None, float]]) -> float | None:
+async def alone(client: Client, modality: str, options: argparse.Namespace) -> list[Measured]:
+    rate = options.load * await client.rate(modality)
+    return await client.steady(modality, rate, options.warmup, options.seconds)
+
+
+async def mixed(client: Client, options: argparse.Namespace) -> dict[str, list[Measured]]:
+    """All modalities at once, each with an equal part of the load."""
+    shares = {name: options.load / len(MODALITIES) * await client.rate(name) for name in MODALITIES}
+    streams = [client.steady(name, rate, options.warmup, options.seconds) for name, rate in shares.items()]
+    found = await asyncio.gather(*streams)
+    return {f"{name}, beside the others": jobs for name, jobs in zip(shares, found, strict=True)}
+
+
+def errors(pairs: Sequence[tuple[float | None, float]]) -> list[float]:
+    return [abs(expected - real) / real for expected, real in pairs if expected is not None and real > 0]
+
+
+def bias(pairs: Sequence[tuple[float | None, float]]) -> float:
     """The median of expected over real: under 1 it promises too much."""
-    ratios = [expected / real for expected, real in pairs if expected is not None and real > 0]
-    return median(ratios) if ratios else None
+    return median(expected / real for expected, real in pairs if expected is not None and real > 0)
 
 
-def figures(jobs: Sequence[Measured]) -> dict[str, float | None]:
-    told = [(job.told_s, job.took_s) for job in jobs]
-    asked = [(job.asked_s, job.waited_s) for job in jobs]
-    return {
-        "jobs": len(jobs),
-        "took_s": median(job.took_s for job in jobs),
-        "told_off": off(told),
-        "told_bias": bias(told),
-        "asked_off": off(asked),
-        "asked_bias": bias(asked),
-    }
+def rows(found: Mapping[str, Sequence[Measured]], load: float) -> tuple[list[Row], dict[str, object]]:
+    lines: list[Row] = []
+    facts: dict[str, object] = {}
+    for name, jobs in found.items():
+        sides: dict[str, list[tuple[float | None, float]]] = {
+            "asked": [(job.asked_s, job.waited_s) for job in jobs],
+            "told": [(job.told_s, job.took_s) for job in jobs],
+        }
+        for side, pairs in sides.items():
+            work, off = f"{name}, Poisson at {load:g} of what it can do", median(errors(pairs))
+            lines.append(
+                Row(work=work, peer="", measure=f"ETA {side}, median error", values=[off], unit="", at_most=AIM)
+            )
+        facts[name] = {"jobs": len(jobs), "waited_s": round(median(job.waited_s for job in jobs), 3)} | {
+            f"{side}_bias": round(bias(pairs), 2) for side, pairs in sides.items()
+        }
+    return lines, facts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chats", type=int, default=24, help="clients that chat")
-    parser.add_argument("--embedders", type=int, default=4, help="clients that embed")
-    parser.add_argument("--warmup", type=float, default=20.0, help="seconds before what counts")
-    parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--models", type=Path, default=ROOT / "models.toml")
+    parser.add_argument("what", nargs="*", default=[*MODALITIES, "mixed"], choices=[*MODALITIES, "mixed"])
+    parser.add_argument("--load", type=float, default=0.6, help="of the jobs a second that it can do")
+    parser.add_argument("--warmup", type=float, default=8.0, help="seconds before what counts")
+    parser.add_argument("--seconds", type=float, default=25.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = asyncio.run(measured(options, Path(folder)))
-    report = {modality: figures(jobs) for modality, jobs in sorted(results.by_modality.items())}
-    print(f"{'':10} {'jobs':>6} {'took s':>8} {'told off':>9} {'bias':>6} {'asked off':>10} {'bias':>6}")
-    for modality, shown in report.items():
-        cells = [shown[name] for name in ("took_s", "told_off", "told_bias", "asked_off", "asked_bias")]
-        took, told, told_bias, asked, asked_bias = (float("nan") if cell is None else cell for cell in cells)
-        print(
-            f"{modality:10} {shown['jobs']:6} {took:8.2f} {told:9.0%} {told_bias:6.2f} {asked:10.0%} {asked_bias:6.2f}"
-        )
-    command = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version()}
-    print(
-        json.dumps(
-            {"bench": "eta", **report, "clients": [options.chats, options.embedders], **machine, "commit": commit}
-        )
-    )
+        found = asyncio.run(measured(options, Path(folder)))
+    lines, facts = rows(found, options.load)
+    publish("eta", lines, **facts)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import pytest
 
 from node.engine import ModelSpec, Prepared
 from node.entries import Entry
-from node.estimates import Outlook, estimate_of, outlook
+from node.estimates import Outlook, estimate_of, met, outlook
 from node.memory.ledger import Evict, Refuse
 from node.memory.measured import Measured
 from node.runs import Run
-from node.scheduler.forecast import Crowd, Paces
+from node.scheduler.forecast import Met, Paces
 from protos.types import Modality, ModelId, NodeId, Started, Task, TaskId, TextRequest, Usage
 
 ENTRY = Entry(ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT, seats=2), Measured(1 << 20, 7.0))
@@ -37,7 +37,16 @@ def seated(clock: Clock, expected_s: float) -> Run:
 
 def ahead(runs: list[Run], *, priority: int = 0, paces: Paces | None = None, others: int = 0) -> Outlook:
     """Of a task that takes 2 s alone."""
-    return outlook(ENTRY, runs, paces or Paces(), others=others, priority=priority, expected_s=2.0)
+    its = met(ENTRY, runs, others=others, expected_s=2.0)
+    return outlook(ENTRY, runs, paces or Paces(), its, priority)
+
+
+def learned(met: Met, held_s: float) -> Paces:
+    """Often enough to be believed."""
+    paces = Paces()
+    for _ in range(8):
+        paces = paces.plus(met, held_s)
+    return paces
 
 
 def test_the_seated_count_with_what_is_left_of_them_and_the_waiting_share_the_seats() -> None:
@@ -60,21 +69,22 @@ def test_a_free_seat_is_not_waited_for() -> None:
 
 def test_the_wait_and_the_run_go_by_the_pace_of_such_a_crowd() -> None:
     clock = Clock()
-    paces = Paces().plus(Crowd(2), 1.0, 3.0).plus(Crowd(1), 1.0, 1.5)
+    paces = learned(Met(1.0, mates=1), 3.0)
     assert ahead([seated(clock, 10.0), seated(clock, 4.0)], paces=paces) == Outlook(12.0, 6.0)
-    assert ahead([], paces=paces) == Outlook(0.0, 3.0)
+    assert ahead([], paces=learned(Met(1.0), 1.5)) == Outlook(0.0, 3.0)
 
 
 def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
     clock = Clock()
     fresh = a_run(clock, 0.0)
     fresh.prepared = None
-    paces = Paces().plus(Crowd(2), 5.0, 5.0)
+    paces = learned(Met(5.0, mates=1), 5.0)
     assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 9.0
 
 
 def test_a_free_seat_is_taken_when_the_step_that_runs_has_ended() -> None:
-    assert ahead([], paces=Paces().seated(0.25)) == Outlook(0.25, 2.0)
+    stepping = Paces().seated(Met(2.0), 0.25)
+    assert ahead([], paces=stepping) == Outlook(0.25, 2.0)
 
 
 def test_a_result_is_made_and_sent_after_the_seat() -> None:
