@@ -73,6 +73,29 @@ def _refused(call: Call, status: int, kind: str, said: str) -> VendorRefused:
     )
 
 
+_STATUS_OF: Final = {  # of an error within a stream, by its code or type
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+}
+
+
+def failure_within(call: Call, error: object) -> FabricError:
+    """What a vendor says within its stream, {"message", "type", "code"} or a text: after it had accepted the call."""
+    told = error if isinstance(error, dict) else {"message": error}
+    kinds = [str(told.get(name) or "") for name in ("code", "type")]
+    kind = next((kind for kind in kinds if kind in _STATUS_OF), kinds[0] or kinds[1])
+    ours = status_error(call, _STATUS_OF.get(kind, 500), str(told.get("message") or told), kind=kind)
+    ours.may_have_run = True
+    return ours
+
+
 def unreachable(call: Call, where: str, why: str) -> NodeUnavailable:
     """No connection: nothing was sent."""
     return NodeUnavailable(f"{call.vendor} cannot be reached at {where} ({sanitized(why, call.key)}): is it up?")

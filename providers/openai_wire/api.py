@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from protos.errors import InputInvalid
@@ -20,6 +20,7 @@ from protos.types import (
     TextRequest,
 )
 from providers.catalog import VendorModel
+from providers.event_stream import events_of
 from providers.openai_wire import audio, embeddings, images, text
 from providers.openai_wire.dialect import Dialect, Wrong
 from providers.remote import CallPart, VendorCall
@@ -55,7 +56,7 @@ class OpenAIWire:
             base_url=self._dialect.base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=openai.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
-            http_client=openai.DefaultAsyncHttpxClient(
+            http_client=openai.DefaultAioHttpClient(  # its parser is not Python, and what came at once is read at once
                 follow_redirects=False,  # keys go to the host that is named
                 trust_env=not is_local(self._dialect.base_url),  # what stays on this machine goes through no proxy
             ),
@@ -99,12 +100,12 @@ class OpenAIWire:
         self, client: "AsyncOpenAI", call: VendorCall, request: TextRequest, told: Call
     ) -> AsyncIterator[CallPart]:
         sent = text.body(request, call.model, self._dialect)
-        # Any: the client's types do not see that `stream` is set
-        chunks: Any = await client.chat.completions.create(**sent, extra_headers=_headers(call.key, call.id))
-        async with chunks:
+        streaming = client.chat.completions.with_streaming_response
+        async with streaming.create(**sent, extra_headers=_headers(call.key, call.id)) as response:
             with reading(told):
-                async for part in text.read(chunks, request, call.model, told):
-                    yield part
+                async with aclosing(events_of(response.iter_bytes())) as events:
+                    async for part in text.read(events, request, call.model, told):
+                        yield part
 
     async def _whole(self, client: "AsyncOpenAI", call: VendorCall, told: Call) -> CallPart:
         """Of the modalities whose answer comes in one piece."""

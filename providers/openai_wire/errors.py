@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
 from protos.errors import FabricError
 from providers.vendor_errors import Call, cut, malformed, retry_after_s, status_error, unreachable
 
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
-_STATUS_OF = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "invalid_request_error": 400}  # within a stream
+# Of what carries the calls. The client's names for them are no help: a connection that broke after the call was sent is
+# a "connect timeout" too.
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 @contextmanager
@@ -28,8 +30,6 @@ def translated(call: Call, base_url: str) -> Iterator[None]:
         raise _of_status(call, error) from None  # its words may repeat the key
     except openai.APIConnectionError as error:
         raise _of_connection(call, error, base_url) from None  # its words may repeat the key
-    except openai.APIError as error:  # the server said so within its stream, after it had accepted the call
-        raise _of_stream(call, error) from None  # its words may repeat the key
     except (json.JSONDecodeError, UnicodeDecodeError, openai.OpenAIError) as error:
         raise malformed(call, str(error)) from None  # its words may repeat the key
     except httpx2.HTTPError as error:
@@ -45,14 +45,9 @@ def _of_status(call: Call, error: openai.APIStatusError) -> FabricError:
 def _of_connection(call: Call, error: openai.APIConnectionError, base_url: str) -> FabricError:
     cause = error.__cause__
     why = str(cause) or type(cause).__name__
-    return unreachable(call, base_url, why) if isinstance(cause, _NOT_SENT) else cut(call, why)
-
-
-def _of_stream(call: Call, error: openai.APIError) -> FabricError:
-    kind = str(error.code or error.type or "")
-    ours = status_error(call, _STATUS_OF.get(kind, 500), _said(error), kind=kind)
-    ours.may_have_run = True
-    return ours
+    root = cause.__cause__ if isinstance(cause, httpx2.HTTPError) else cause
+    is_unsent = isinstance(root, _NOT_SENT) or isinstance(cause, httpx2.UnsupportedProtocol)
+    return unreachable(call, base_url, why) if is_unsent else cut(call, why)
 
 
 def _said(error: openai.APIError) -> str:
