@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _KEPT: Final = 64  # answers
+_FIRST: Final = 100  # tokens of the first answer of all: a paragraph. Limits are mostly far above what is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class Length:
 
 
 def expected_tokens(past: Sequence[Length], limit: int) -> float:
-    """Of an answer with that limit. Who ran into one limit is taken to run into any. The limit while nothing is known."""
+    """Of an answer with that limit. Who ran into one limit is taken to run into any."""
     if not past:
-        return float(limit)
+        return float(min(_FIRST, limit))
     return sum(limit if length.was_cut else min(length.tokens, limit) for length in past) / len(past)
 
 

@@ -8,8 +8,8 @@ from node.engines.text.lengths import Length, Lengths, expected_tokens
 LENGTHS = st.lists(st.builds(Length, tokens=st.integers(1, 4096), was_cut=st.booleans()))
 
 
-def test_nothing_is_known_of_a_model_that_has_not_answered_but_the_limit() -> None:
-    assert Lengths().expected(128) == 128
+def test_a_model_that_has_not_answered_is_expected_to_say_a_paragraph_whatever_the_limit() -> None:
+    assert (Lengths().expected(4096), Lengths().expected(16)) == (100, 16)
 
 
 def test_short_answers_are_expected_to_be_short_whatever_the_limit() -> None:
