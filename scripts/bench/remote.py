@@ -3,9 +3,10 @@
     python scripts/bench/remote.py [--calls 200] [--at-once 8] [--words 64] [--litellm PATH]
 
 All before the same stand-in of OpenAI's API, over its own wire: /v1/chat/completions with stream. `first`: until the first
-word, `whole`: until the end, one call at a time, taken in turns so that a busy machine slows all alike; `per_s`: calls a
-second, so many at once. PATH: the `litellm` of an environment with litellm[proxy]. Prints a table for people, then one
-line of JSON with what the router and LiteLLM add to the stand-in alone.
+word, `whole`: until the end, one call at a time, taken in turns so that a busy machine slows all alike. `per_s`: calls a
+second, so many at once, of a vendor that writes as fast as the stand-in can: more than any model does. `paced`: words a
+second of as many streams of a vendor that writes 150 a second in each. PATH: the `litellm` of an environment with
+litellm[proxy]. Prints a table for people, then one line of JSON with what the router and LiteLLM add to the stand-in alone.
 """
 
 import argparse
@@ -27,11 +28,15 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 READY_S: Final = 120.0
+FLAT_OUT: Final = "gpt-4o-mini"  # as fast as the stand-in can
+PACED: Final = "gpt-4o"  # 150 words a second
 _WORD: Final = re.compile(rb'"content": ?"w')
 _LITELLM: Final = """
 model_list:
   - model_name: gpt-4o-mini
     litellm_params: {{model: openai/gpt-4o-mini, api_base: "{url}", api_key: sk-standin}}
+  - model_name: gpt-4o
+    litellm_params: {{model: openai/gpt-4o, api_base: "{url}", api_key: sk-standin}}
 """
 
 
@@ -40,10 +45,14 @@ class Target:
 
     def __init__(self, port: int, words: int) -> None:
         self._port = port
+        self._requests = {model: self._request(model, words) for model in (FLAT_OUT, PACED)}
+        self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    def _request(self, model: str, words: int) -> bytes:
         message = {"role": "user", "content": " ".join(["w"] * words)}
         body = json.dumps(
             {
-                "model": "gpt-4o-mini",
+                "model": model,
                 "messages": [message],
                 "stream": True,
                 "stream_options": {"include_usage": True},
@@ -51,16 +60,13 @@ class Target:
             }
         ).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        self._request = (
-            f"{head}Content-Type: application/json\r\nAuthorization: Bearer sk-standin\r\n\r\n".encode() + body
-        )
-        self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        return f"{head}Content-Type: application/json\r\nAuthorization: Bearer sk-standin\r\n\r\n".encode() + body
 
-    async def call(self) -> tuple[float, float]:
+    async def call(self, model: str) -> tuple[float, float]:
         """Seconds until the first word and until the end."""
         kept = await self._connection()
         began = time.perf_counter()
-        kept[1].write(self._request)
+        kept[1].write(self._requests[model])
         got, first = b"", 0.0
         while not got.endswith(b"0\r\n\r\n"):
             piece = await kept[0].read(1 << 16)
@@ -87,30 +93,33 @@ class Target:
 
     async def is_up(self) -> bool:
         try:
-            await self.call()
+            await self.call(FLAT_OUT)
         except (OSError, AssertionError):
             return False
         return True
 
 
-async def measured(targets: Mapping[str, Target], calls: int, at_once: int) -> dict[str, dict[str, float]]:
+async def measured(targets: Mapping[str, Target], calls: int, at_once: int, words: int) -> dict[str, dict[str, float]]:
     for target in targets.values():
         await _until_up(target)
     single: dict[str, list[tuple[float, float]]] = {name: [] for name in targets}
     for number in range(calls + 10):
         for name, target in targets.items():
-            took = await target.call()
+            took = await target.call(FLAT_OUT)
             if number >= 10:  # the first pay for what is made once
                 single[name].append(took)
     rates: dict[str, list[float]] = {name: [] for name in targets}
+    paced: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(3):
         for name, target in targets.items():
-            rates[name].append(await _rate(target, calls, at_once))
+            rates[name].append(await _rate(target, FLAT_OUT, calls, at_once))
+            paced[name].append(await _rate(target, PACED, 4 * at_once, at_once) * words)
     return {
         name: {
             "first_p50_ms": _ms(first for first, _ in single[name]),
             "whole_p50_ms": _ms(whole for _, whole in single[name]),
             "per_s": round(statistics.median(rates[name]), 1),
+            "paced_words_per_s": round(statistics.median(paced[name]), 1),
         }
         for name in targets
     }
@@ -122,12 +131,12 @@ async def _until_up(target: Target) -> None:
             await asyncio.sleep(0.2)
 
 
-async def _rate(target: Target, calls: int, at_once: int) -> float:
+async def _rate(target: Target, model: str, calls: int, at_once: int) -> float:
     todo = iter(range(calls))
 
     async def work() -> None:
         for _ in todo:
-            await target.call()
+            await target.call(model)
 
     began = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(at_once)))
@@ -145,6 +154,7 @@ def added(figures: Mapping[str, Mapping[str, float]], name: str) -> dict[str, fl
         "first_ms": round(own["first_p50_ms"] - alone["first_p50_ms"], 2),
         "whole_ms": round(own["whole_p50_ms"] - alone["whole_p50_ms"], 2),
         "per_s_ratio": round(own["per_s"] / alone["per_s"], 3),
+        "paced_ratio": round(own["paced_words_per_s"] / alone["paced_words_per_s"], 3),
     }
 
 
@@ -207,9 +217,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, doors(Path(name), options.litellm) as ports:
         targets = {door: Target(port, options.words) for door, port in ports.items()}
-        figures = asyncio.run(measured(targets, options.calls, options.at_once))
+        figures = asyncio.run(measured(targets, options.calls, options.at_once, options.words))
     for door, row in figures.items():
-        print(f"{door:8} first {row['first_p50_ms']:>8} ms  whole {row['whole_p50_ms']:>8} ms  {row['per_s']:>8}/s")
+        shown = f"first {row['first_p50_ms']:>8} ms  whole {row['whole_p50_ms']:>8} ms  {row['per_s']:>8}/s"
+        print(f"{door:8} {shown}  paced {row['paced_words_per_s']:>8} words/s")
     extra = {f"{door}_adds": added(figures, door) for door in figures if door != "alone"}
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
     asked = {"calls": options.calls, "at_once": options.at_once, "words": options.words}

@@ -21,6 +21,7 @@ from protos.types import (
     Message,
     ModelId,
     OrganizationId,
+    ResponseFormat,
     Task,
     TaskEvent,
     TaskId,
@@ -285,6 +286,45 @@ async def test_an_answer_in_one_piece_that_breaks_may_have_been_paid(
     place.vendor.plan = first(fault)
     error = await failure(place, request_)
     assert (error.code, error.may_have_run) == (Code.NODE_UNAVAILABLE, True)
+
+
+async def test_several_answers_arrive_each_as_its_own_with_the_scores_of_its_tokens(place: OpenAIPlace) -> None:
+    request = TextRequest(prompt="one two", n=2, logprobs=2, frequency_penalty=0.5, presence_penalty=-0.5)
+    events = [event async for event in place.provider.run(a_task(request))]
+    result, deltas = events[-1].result, [event for event in events if isinstance(event, TextDelta)]
+    assert [each.text for each in result.answers] == ["one two", "one two"]
+    for number, each in enumerate(result.answers):
+        assert "".join(delta.text for delta in deltas if delta.answer == number) == each.text
+        assert [chosen.token.data for chosen in each.logprobs] == [b"one", b" two"]
+        assert [(top.data, top.logprob) for top in each.logprobs[0].top] == [(b"one", -0.5), (b"one1", -1.5)]
+    sent = place.vendor.bodies[-1]
+    assert (sent["n"], sent["logprobs"], sent["top_logprobs"]) == (2, True, 2)
+    assert (sent["frequency_penalty"], sent["presence_penalty"]) == (0.5, -0.5)
+    assert events[-1].usage.output_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        (ResponseFormat("json_object"), {"type": "json_object"}),
+        (
+            ResponseFormat("json_schema", '{"type": "object"}', "thing", is_strict=True),
+            {"type": "json_schema", "json_schema": {"name": "thing", "schema": {"type": "object"}, "strict": True}},
+        ),
+    ],
+)
+async def test_a_format_is_sent_as_the_vendor_names_it(place: OpenAIPlace, form: ResponseFormat, sent: object) -> None:
+    await finished(place, TextRequest(prompt="one", response_format=form))
+    assert place.vendor.bodies[-1]["response_format"] == sent
+
+
+@pytest.mark.parametrize("form", [ResponseFormat("regex", "a+"), ResponseFormat("grammar", "start: 'a'")])
+async def test_a_format_that_the_vendor_has_not_is_refused_before_it_is_sent(
+    place: OpenAIPlace, form: ResponseFormat
+) -> None:
+    error = await failure(place, TextRequest(prompt="one", response_format=form))
+    assert "params.response_format" in error.message
+    assert not place.vendor.bodies
 
 
 async def test_what_was_said_before_a_break_was_passed_on(place: OpenAIPlace) -> None:

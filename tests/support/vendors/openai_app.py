@@ -3,13 +3,14 @@
 Source: https://platform.openai.com/docs/api-reference (chat streaming, embeddings, images, audio, errors).
 """
 
+import asyncio
 import base64
 import email.parser
 import email.policy
 import hashlib
 import json
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,7 @@ class OpenAIStandIn:
     cached_tokens: int = 0  # of each prompt, at most
     reports_usage: bool = True
     thinks: int = 0  # reasoning tokens of each answer
+    paces_s: Mapping[str, float] = field(default_factory=dict)  # model -> seconds between two words; else at once
     bodies: list[dict[str, Any]] = field(default_factory=list)  # as they arrived; Any: JSON
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -66,7 +68,7 @@ class OpenAIStandIn:
         words = said.split(" ")
         kept = words[:limit]
         read = sum(len(message["content"].split()) for message in body["messages"])
-        entry = self._accept(request, body, read, len(kept) + self.thinks)
+        entry = self._accept(request, body, read, len(kept) * (body.get("n") or 1) + self.thinks)
         await head_of(fault)
         reason = "length" if len(kept) < len(words) else "stop"
         wants_usage = self.reports_usage and body.get("stream_options", {}).get("include_usage", False)
@@ -74,20 +76,35 @@ class OpenAIStandIn:
             entry,
             [w if i == 0 else f" {w}" for i, w in enumerate(kept)],
             reason,
-            wants_usage,
+            body,
+            wants_usage=wants_usage,
             is_whole=not isinstance(fault, Garbage),
         )
         error = _event({"error": self._error_body(getattr(fault, "kind", ""), getattr(fault, "said", ""))})
         return StreamingResponse(spoiled(chunks, fault, error), media_type="text/event-stream")
 
     async def _chunks(
-        self, entry: Entry, words: list[str], reason: str, wants_usage: bool, *, is_whole: bool
+        self,
+        entry: Entry,
+        words: list[str],
+        reason: str,
+        body: dict[str, Any],  # Any: JSON
+        *,
+        wants_usage: bool,
+        is_whole: bool,
     ) -> AsyncIterator[str]:
         more = {"usage": None} if wants_usage else {}
-        yield _chunk(entry, {"role": "assistant", "content": "", "refusal": None}, None, more)
-        for word in words:
-            yield _chunk(entry, {"content": word}, None, more)
-        yield _chunk(entry, {}, reason, more)
+        answers, pace_s = range(body.get("n") or 1), self.paces_s.get(entry.model, 0.0)
+        for answer in answers:
+            yield _chunk(entry, {"role": "assistant", "content": "", "refusal": None}, None, more, answer=answer)
+        for number, word in enumerate(words):
+            if pace_s:
+                await asyncio.sleep(pace_s)
+            for answer in answers:
+                scores = _scores(word, number, body["top_logprobs"]) if body.get("logprobs") else None
+                yield _chunk(entry, {"content": word}, None, more, answer=answer, scores=scores)
+        for answer in answers:
+            yield _chunk(entry, {}, reason, more, answer=answer)
         if wants_usage:
             yield _event({**_head(entry), "choices": [], "usage": self._usage(entry)})
         yield "data: [DONE]\n\n"
@@ -217,9 +234,28 @@ def _head(entry: Entry) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def _chunk(entry: Entry, delta: dict[str, Any], reason: str | None, more: dict[str, Any]) -> str:  # Any: JSON
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _chunk(
+    entry: Entry,
+    delta: dict[str, Any],  # Any: JSON
+    reason: str | None,
+    more: dict[str, Any],
+    *,
+    answer: int = 0,
+    scores: dict[str, Any] | None = None,
+) -> str:
+    choice = {"index": answer, "delta": delta, "logprobs": scores, "finish_reason": reason}
     return _event({**_head(entry), "choices": [choice], **more})
+
+
+def _scores(word: str, number: int, top: int) -> dict[str, Any]:  # Any: JSON
+    """Of one word as one token: the word itself, and others that were less likely."""
+    texts = [word, *(f"{word}{other}" for other in range(1, top))][:top]
+    listed = [
+        {"token": text, "bytes": list(text.encode()), "logprob": -0.5 - rank - number / 100}
+        for rank, text in enumerate(texts)
+    ]
+    own = {"token": word, "bytes": list(word.encode()), "logprob": -0.5 - number / 100}
+    return {"content": [{**own, "top_logprobs": listed}], "refusal": None}
 
 
 def _event(data: dict[str, Any]) -> str:  # Any: JSON
