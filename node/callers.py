@@ -14,14 +14,27 @@ CALLER_EVENTS: Final = 1024  # that a slow caller may owe; text and progress are
 
 
 def merge(events: list[TaskEvent], event: TaskEvent) -> None:
-    """Appends `event`; into the last one where one can say both. What a reader makes of the events stays the same."""
+    """Appends `event`; into an earlier one where one can say both. What a reader makes of the events stays the same."""
     last = events[-1] if events else None
-    if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-        events[-1] = TextDelta(last.text + event.text)
+    if isinstance(event, TextDelta):
+        _add_text(events, event)
     elif _replaces(event, last):
         events[-1] = event
     else:
         events.append(event)
+
+
+def _add_text(events: list[TaskEvent], delta: TextDelta) -> None:
+    """To the last of the same answer; only other answers' texts may lie between."""
+    for place in reversed(range(len(events))):
+        last = events[place]
+        if not isinstance(last, TextDelta):
+            break
+        if last.answer == delta.answer:
+            logprobs = (*last.logprobs, *delta.logprobs) if delta.logprobs else last.logprobs
+            events[place] = TextDelta(last.text + delta.text, delta.answer, logprobs)
+            return
+    events.append(delta)
 
 
 def _replaces(event: TaskEvent, last: TaskEvent | None) -> bool:

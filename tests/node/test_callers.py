@@ -8,11 +8,21 @@ from hypothesis import strategies as st
 
 from node.callers import CALLER_EVENTS, Caller, merge
 from protos.errors import Cancelled, Overloaded
-from protos.types import Preview, Progress, Queued, Segment, SegmentDelta, TaskEvent, TextDelta
+from protos.types import (
+    ChosenToken,
+    Preview,
+    Progress,
+    Queued,
+    Segment,
+    SegmentDelta,
+    TaskEvent,
+    TextDelta,
+    TokenLogprob,
+)
 
 EVENTS = st.lists(
     st.one_of(
-        st.text(max_size=3).map(TextDelta),
+        st.builds(TextDelta, st.text(max_size=3), st.integers(0, 2)),
         st.floats(0, 1).map(lambda fraction: Progress(fraction, 1, 2)),
         st.builds(Preview, st.integers(0, 1), st.binary(max_size=2), st.just("image/png")),
         st.builds(SegmentDelta, st.builds(Segment, st.just(0.0), st.just(1.0), st.text(max_size=3))),
@@ -30,8 +40,9 @@ def merged(events: list[TaskEvent]) -> list[TaskEvent]:
 
 @given(EVENTS)
 def test_merging_loses_no_word_and_no_segment(events: list[TaskEvent]) -> None:
-    def words(of: list[TaskEvent]) -> str:
-        return "".join(event.text for event in of if isinstance(event, TextDelta))
+    def words(of: list[TaskEvent]) -> list[str]:
+        said = [event for event in of if isinstance(event, TextDelta)]
+        return ["".join(event.text for event in said if event.answer == answer) for answer in range(3)]
 
     def segments(of: list[TaskEvent]) -> list[TaskEvent]:
         return [event for event in of if isinstance(event, SegmentDelta)]
@@ -43,6 +54,12 @@ def test_merging_loses_no_word_and_no_segment(events: list[TaskEvent]) -> None:
 def test_text_and_progress_of_a_slow_reader_take_one_place() -> None:
     assert merged([TextDelta("a"), TextDelta("b")]) == [TextDelta("ab")]
     assert merged([Progress(0.1, 1, 9), Progress(0.2, 2, 9)]) == [Progress(0.2, 2, 9)]
+
+
+def test_the_words_of_several_answers_take_one_place_each_with_their_log_probabilities() -> None:
+    tokens = [ChosenToken(TokenLogprob(letter.encode(), -0.5)) for letter in "abc"]
+    told = [TextDelta("a", 0, (tokens[0],)), TextDelta("b", 1, (tokens[1],)), TextDelta("c", 0, (tokens[2],))]
+    assert merged([*told]) == [TextDelta("ac", 0, (tokens[0], tokens[2])), told[1]]
 
 
 async def test_a_caller_reads_what_came_before_and_after() -> None:

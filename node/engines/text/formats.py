@@ -3,11 +3,12 @@
 Not about how one of them is chosen (sampler.py).
 """
 
+import json
 from functools import lru_cache
 from typing import Final, assert_never
 
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
@@ -63,7 +64,7 @@ class Formats:
         if len(wanted.definition) > MAX_DEFINITION:
             raise InputInvalid.at(_FIELD, f"has {len(wanted.definition)} characters: send at most {MAX_DEFINITION}")
         tokens = self._vocabulary.tokens(_FIELD)
-        state = LLMatcher(tokens, _grammar(wanted), log_level=0)
+        state = LLMatcher(tokens, _grammar(wanted), log_level=0, limits=LLParserLimits(verbose_errors=False))
         _check(state, f"the {_WORDS[wanted.kind]} cannot be kept to")
         compiled = Format(state, tokens.vocab_size)
         _check(state, f"the {_WORDS[wanted.kind]} cannot be kept to")
@@ -77,7 +78,7 @@ def _grammar(wanted: ResponseFormat) -> str:
             case "json_object":
                 return LLMatcher.grammar_from_json_schema('{"type": "object"}')
             case "json_schema":
-                return LLMatcher.grammar_from_json_schema(wanted.definition)
+                return LLMatcher.grammar_from_json_schema(json.dumps(json.loads(wanted.definition)))
             case "regex":
                 return LLMatcher.grammar_from_regex(wanted.definition)
             case "grammar":

@@ -21,13 +21,13 @@ def llama_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def _llama_engine(llama_path: str) -> Engine:
+def llama_engine(llama_path: str) -> Engine:
     return load(tiny.spec_of(llama_path, step_tokens=16), tiny.CPU)
 
 
 @pytest.fixture
-def desk(_llama_engine: Engine) -> Iterator[tiny.Desk]:
+def desk(llama_engine: Engine) -> Iterator[tiny.Desk]:
     """A tiny Llama with 4 seats, 96 tokens of context and 16 tokens a step."""
-    desk = tiny.Desk(_llama_engine)
+    desk = tiny.Desk(llama_engine)
     yield desk
     assert desk.engine.seated == 0, "the test left a task seated"
