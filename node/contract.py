@@ -3,11 +3,14 @@
 Not about gRPC (rpc.py) nor about how a task runs (service.py, router/grpc.py).
 """
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from protos.errors import IdempotencyKeyReused, InputInvalid
+from protos.errors import FabricError, IdempotencyKeyReused, InputInvalid, Internal
 from protos.types import Estimate, Model, ModelId, NodeStatus, Task, TaskEvent, TaskId
+
+log = logging.getLogger(__name__)
 
 
 class Service(Protocol):
@@ -72,3 +75,11 @@ def check_same(running: Task, given: Task) -> None:
 
 def _asked(task: Task) -> tuple[object, ...]:
     return task.request, task.model, task.organization_id, task.tier, task.privacy
+
+
+def named(error: Exception) -> FabricError:
+    """What the caller is told of it. What is no FabricError is a defect: one log line, and Internal."""
+    if isinstance(error, FabricError):
+        return error
+    log.error("a call failed", exc_info=error)
+    return Internal(f"the call failed ({type(error).__name__}): the log of this server has the stack trace")

@@ -3,7 +3,6 @@
 Not about what the calls do (service.py, router/grpc.py) nor about where the server listens (server.py).
 """
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn, TypeAlias
@@ -11,16 +10,15 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
-from node.contract import Service
+from node.contract import Service, named
+from node.many import Many
 from node.uploads import Uploads
 from protos import codec
-from protos.errors import FabricError, InputInvalid, Internal
+from protos.errors import InputInvalid
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.fabric.node.v1 import node_pb2_grpc
 from protos.grpc_status import to_status
 from protos.types import ModelId, TaskId
-
-log = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL_S = 1.0  # of WatchStatus, as the contract says
 SHORTEST_INTERVAL_S = 0.05
@@ -36,6 +34,25 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
         self._service_of, self._uploads, self._drain_timeout_s = service_of, uploads, drain_timeout_s
 
     async def Execute(self, request: pb.Task, context: Context) -> AsyncIterator[pb.TaskEvent]:  # noqa: N802
+        try:
+            async with aclosing(self._executed(request, context)) as events:
+                async for event in events:
+                    yield event
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+            await _abort(context, error)
+
+    async def ExecuteMany(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.Calls], context: Context
+    ) -> AsyncIterator[pb.Told]:
+        try:
+            async with aclosing(Many(lambda task: self._executed(task, context)).serve(request_iterator)) as all_told:
+                async for told in all_told:
+                    yield told
+        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
+            await _abort(context, error)
+
+    async def _executed(self, request: pb.Task, context: Context) -> AsyncGenerator[pb.TaskEvent, None]:
+        """The events of one task. Raises what ends it."""
         used: list[str] = []
 
         def find_blob(blob_id: str) -> bytes:
@@ -49,8 +66,6 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
                 async for event in events:
                     for message in codec.event_messages(task.id, event):
                         yield message
-        except Exception as error:  # noqa: BLE001 - the top of an RPC: it becomes a status
-            await _abort(context, error)
         finally:
             for blob_id in used:
                 self._uploads.drop(blob_id)
@@ -123,10 +138,7 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
 
 
 async def _abort(context: Context, error: Exception) -> NoReturn:
-    """Ends the call with the error's status. What is no FabricError is a defect: one log line, and Internal."""
-    if not isinstance(error, FabricError):
-        log.error("a call failed", exc_info=error)
-        error = Internal(f"the call failed ({type(error).__name__}): the log of this server has the stack trace")
-    status = rpc_status.to_status(to_status(error))
+    """Ends the call with the error's status."""
+    status = rpc_status.to_status(to_status(named(error)))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort raises: this is a bug")

@@ -60,6 +60,18 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> FabricError:
             return Internal(f"{peer} answered {code.name}: {text}")
 
 
+def to_bytes(error: FabricError) -> bytes:
+    """The same status as a field of a message, where one call of many on a stream has ended."""
+    data: bytes = to_status(error).SerializeToString()
+    return data
+
+
+def from_bytes(data: bytes, peer: str) -> FabricError:
+    """As `from_rpc_error`."""
+    status = status_pb2.Status.FromString(data)
+    return _from_status(status) or Internal(f"{peer} answered {code_pb2.Code.Name(status.code)}: {status.message}")
+
+
 def _from_status(status: status_pb2.Status) -> FabricError | None:
     info, retry_after_s = None, None
     for packed in status.details:

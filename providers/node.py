@@ -5,8 +5,8 @@ Watches the node's status; a node that is silent is unavailable, and its running
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
@@ -35,6 +35,7 @@ from protos.types import (
     Tier,
 )
 from providers.base import Health, Offer, Snapshot
+from providers.many import NotServedError, Stream
 
 SILENCE_S: Final = 3.0  # gRPC keepalive does not notice a stopped process
 _STATUSES: Final = 6  # that fit into the silence: one that comes late is not yet a silence
@@ -87,6 +88,8 @@ class NodeProvider:
         self._is_remote = not is_local(target)
         self._seen_at = clock()
         self._lost = f"{self._name} has not answered yet"  # why the watch is down; "" while it is up
+        self._stream: Stream | None = None  # that its calls share
+        self._has_streams = not peer.is_router  # where each call has an organization and a key of its own
         self._calls: dict[Any, str] = {}  # Any: grpc.aio's call objects; those that run, and why one was cut
 
     # ---- life ----
@@ -99,7 +102,10 @@ class NodeProvider:
     async def close(self) -> None:
         self._watching.cancel()
         await asyncio.wait({self._watching})
+        stream = self._stream
         self._lose(f"the client of {self._name} was closed")
+        if stream is not None:
+            await stream.closed()
         await self._channel.close(None)
 
     async def _watch(self) -> None:
@@ -145,6 +151,9 @@ class NodeProvider:
         for call in self._calls:
             self._calls[call] = reason
             call.cancel()
+        if self._stream is not None:
+            self._stream.end(NodeUnavailable(f"{reason}; what ran there is lost"))
+            self._stream = None
         self._ring_if_changed(before)
 
     def _ring_if_changed(self, before: Snapshot) -> None:
@@ -169,13 +178,33 @@ class NodeProvider:
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         self._require()
-        message = await self._staged(task)
-        call, reader = self._stub.Execute(message, metadata=self._peer.metadata), EventReader()
-        with self._running(call):
-            async for piece in call:
+        reader = EventReader()
+        async with aclosing(self._pieces(await self._staged(task))) as pieces:
+            async for piece in pieces:
                 event = reader.read(piece)
                 if event is not None:
                     yield event
+
+    async def _pieces(self, message: pb.Task) -> AsyncGenerator[pb.TaskEvent, None]:
+        """What the node says of the task: on the stream that all share, but for what would hold up the others on it."""
+        if self._has_streams and message.ByteSize() <= CHUNK_BYTES:
+            try:
+                async with aclosing(self._shared().run(message)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except NotServedError:
+                self._has_streams = False
+            else:
+                return
+        call = self._stub.Execute(message, metadata=self._peer.metadata)
+        with self._running(call):
+            async for piece in call:
+                yield piece
+
+    def _shared(self) -> Stream:
+        if self._stream is None or self._stream.has_ended:
+            self._stream = Stream(self._stub, self._peer.metadata, self._name)
+        return self._stream
 
     async def cancel(self, task_id: TaskId) -> None:
         with suppress(NotFound), self._errors():

@@ -8,12 +8,17 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
+import grpc
 import pytest
 from edge import BOUND_S, catalog, fake_node
 
 from box import ROOT, free_port
 from node.daemon import Daemon
+from node.rpc import NodeServicer
+from node.server import Server
+from node.uploads import Uploads
 from protos.errors import NodeUnavailable, Overloaded
 from protos.types import Finished, ModelId, ModelState, ProviderId, Queued, Started, Task, TaskId, TextRequest
 from providers.base import Snapshot
@@ -137,6 +142,40 @@ async def test_closing_the_iterator_cancels_the_task_on_the_node(tmp_path: Path)
         await until_idle(node)  # the gate is still closed: it cannot have succeeded
         (text,) = [model for model in node.service.status().models if model.model.id == "fake-text"]
         assert (text.cancelled, text.succeeded) == (1, 0)
+
+
+async def test_a_node_of_an_older_contract_is_called_once_for_each_task(tmp_path: Path) -> None:
+    class Older(NodeServicer):
+        async def ExecuteMany(self, request_iterator: object, context: Any) -> NoReturn:  # noqa: N802, ARG002
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+    async with fake_node(tmp_path) as node:
+        servicer = Older(lambda _: node.service, Uploads(1 << 20, 60.0), 0.1)
+        server = Server(servicer, "127.0.0.1:0", 1 << 20)
+        await server.start()
+        async with watching(server.target) as watched:
+            await watched.until_health("healthy")
+            ends = await asyncio.gather(*(finished(watched.provider, f"task-{n}") for n in range(3)))
+        await server.stop()
+    assert {end.usage.input_tokens for end in ends} == {3}
+
+
+async def test_calls_on_one_stream_fail_together_and_the_next_has_a_new_one(tmp_path: Path) -> None:
+    port = free_port()
+    async with watching(f"127.0.0.1:{port}") as watched:
+        async with node_process(tmp_path, port) as process:
+            await watched.until_health("healthy")
+            process.send_signal(signal.SIGSTOP)
+            calls = [asyncio.create_task(finished(watched.provider, f"task-{n}")) for n in range(5)]
+            await asyncio.sleep(0)
+            process.kill()
+            async with asyncio.timeout(BOUND_S):
+                ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(end) for end in ends} == {NodeUnavailable}
+            await watched.until_health("unavailable")
+        async with node_process(tmp_path, port):
+            await watched.until_health("healthy")
+            assert (await finished(watched.provider, "again")).usage.input_tokens == 3
 
 
 async def test_a_full_waiting_room_is_the_node_s_own_error(tmp_path: Path) -> None:

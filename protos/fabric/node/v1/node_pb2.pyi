@@ -57,6 +57,22 @@ MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
 MODEL_STATE_FAILED: ModelState
 
+class Calls(_message.Message):
+    __slots__ = ("begin", "leave")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    begin: _containers.RepeatedCompositeFieldContainer[Call]
+    leave: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, begin: _Optional[_Iterable[_Union[Call, _Mapping]]] = ..., leave: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Call(_message.Message):
+    __slots__ = ("number", "task")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    task: Task
+    def __init__(self, number: _Optional[int] = ..., task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
+
 class Task(_message.Message):
     __slots__ = ("id", "model", "organization_id", "priority", "timeout_s", "tier", "privacy", "forwarded", "text", "image", "audio", "embedding")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +244,24 @@ class UploadReply(_message.Message):
     blob_id: str
     size_bytes: int
     def __init__(self, blob_id: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class Told(_message.Message):
+    __slots__ = ("calls",)
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[CallTold]
+    def __init__(self, calls: _Optional[_Iterable[_Union[CallTold, _Mapping]]] = ...) -> None: ...
+
+class CallTold(_message.Message):
+    __slots__ = ("number", "events", "ended", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    events: _containers.RepeatedCompositeFieldContainer[TaskEvent]
+    ended: bool
+    error: bytes
+    def __init__(self, number: _Optional[int] = ..., events: _Optional[_Iterable[_Union[TaskEvent, _Mapping]]] = ..., ended: _Optional[bool] = ..., error: _Optional[bytes] = ...) -> None: ...
 
 class TaskEvent(_message.Message):
     __slots__ = ("task_id", "queued", "started", "progress", "output", "blob", "finished")

@@ -39,6 +39,11 @@ class NodeStub:
                 request_serializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Task.SerializeToString,
                 response_deserializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.TaskEvent.FromString,
                 _registered_method=True)
+        self.ExecuteMany = channel.stream_stream(
+                '/fabric.node.v1.Node/ExecuteMany',
+                request_serializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Calls.SerializeToString,
+                response_deserializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Told.FromString,
+                _registered_method=True)
         self.Upload = channel.stream_unary(
                 '/fabric.node.v1.Node/Upload',
                 request_serializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.UploadChunk.SerializeToString,
@@ -93,6 +98,13 @@ class NodeServicer:
         """Runs one task. Events arrive in the order queued, started, (progress | output | blob)*, finished; the stream ends with
         `finished` or with an error status. Idempotent by task id: a second call for a running id joins it and first gets the
         output so far in one piece. When the last caller goes away, the task is cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecuteMany(self, request_iterator, context):
+        """Many calls of Execute on one stream, for a caller that has many: what there is to say at a time is one message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +179,11 @@ def add_NodeServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Task.FromString,
                     response_serializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.TaskEvent.SerializeToString,
             ),
+            'ExecuteMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExecuteMany,
+                    request_deserializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Calls.FromString,
+                    response_serializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Told.SerializeToString,
+            ),
             'Upload': grpc.stream_unary_rpc_method_handler(
                     servicer.Upload,
                     request_deserializer=protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.UploadChunk.FromString,
@@ -240,6 +257,33 @@ class Node:
             '/fabric.node.v1.Node/Execute',
             protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Task.SerializeToString,
             protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.TaskEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/fabric.node.v1.Node/ExecuteMany',
+            protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Calls.SerializeToString,
+            protos_dot_fabric_dot_node_dot_v1_dot_node__pb2.Told.FromString,
             options,
             channel_credentials,
             insecure,
