@@ -78,6 +78,7 @@ log = logging.getLogger(__name__)
 
 _NODE_ID: Final = NodeId("router")  # how its gRPC door calls itself
 _OBJECTS_BETWEEN_LOOKS: Final = 20_000  # of the garbage collector at the youngest
+_KEEP_ALIVE_S: Final = 75  # of an idle connection: longer than clients keep theirs, else a request meets the closing
 _FINISH_S: Final = 5  # for direct calls that still run when the router ends; jobs are durable and need none
 
 _DEVELOPMENT: Final = (
@@ -266,6 +267,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_FINISH_S,
             )
         )
