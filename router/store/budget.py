@@ -8,10 +8,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Connection, Double, Row, Table, Text, and_, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Row,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from protos.types import Modality, ModelId, OrganizationId, ProviderId
 from router.spending import AttemptInfo, Outcome, Payer, Purse, Quote, Spent, check, day_of, month_of
+from router.store.dialect import execute_many, fetch
 from router.store.tables import metadata
 
 _WHOLE: Final = ""  # the key_id of what counts for the organization as a whole
@@ -90,27 +105,46 @@ def put(payer: Payer, budget: Budget) -> Callable[[Connection, float], None]:
 
 
 def budget_of(connection: Connection, payer: Payer) -> Budget:
-    row = connection.execute(
-        select(budgets).where(
-            budgets.c.organization_id == payer.organization_id, budgets.c.key_id == (payer.key_id or _WHOLE)
-        )
-    ).one_or_none()
-    if row is None:
-        return Budget()
-    return Budget(monthly_limit_micro=row.monthly_limit_micro, daily_limit_micro=row.daily_limit_micro)
+    rows = fetch(connection, _BUDGET, _owner(payer))
+    return Budget(monthly_limit_micro=rows[0].monthly, daily_limit_micro=rows[0].daily) if rows else Budget()
 
 
 def balance_of(connection: Connection, payer: Payer, period: str) -> Balance:
-    row = connection.execute(
-        select(spending).where(
-            spending.c.organization_id == payer.organization_id,
-            spending.c.key_id == (payer.key_id or _WHOLE),
-            spending.c.period == period,
-        )
-    ).one_or_none()
-    if row is None:
+    rows = fetch(connection, _BALANCE, {**_owner(payer), "of_period": period})
+    if not rows:
         return Balance(period=period)
-    return Balance(period=period, spent_micro=row.spent_micro, reserved_micro=row.reserved_micro)
+    return Balance(period=period, spent_micro=rows[0].spent, reserved_micro=rows[0].reserved)
+
+
+def _owner(payer: Payer) -> dict[str, str]:
+    return {"of_organization": payer.organization_id, "of_key": payer.key_id or _WHOLE}
+
+
+_BUDGET: Final = select(
+    budgets.c.monthly_limit_micro.label("monthly"), budgets.c.daily_limit_micro.label("daily")
+).where(budgets.c.organization_id == bindparam("of_organization"), budgets.c.key_id == bindparam("of_key"))
+_SAME: Final = (
+    spending.c.organization_id == bindparam("of_organization"),
+    spending.c.key_id == bindparam("of_key"),
+    spending.c.period == bindparam("of_period"),
+)
+_BALANCE: Final = select(spending.c.spent_micro.label("spent"), spending.c.reserved_micro.label("reserved")).where(
+    *_SAME
+)
+_MOVE: Final = (
+    update(spending)
+    .where(*_SAME)
+    .values(
+        spent_micro=spending.c.spent_micro + bindparam("more_spent"),
+        reserved_micro=spending.c.reserved_micro + bindparam("more_reserved"),
+    )
+)
+_FIRST: Final = insert(spending)
+_RESERVE: Final = insert(reservations)
+_RESERVED: Final = select(reservations.c.at, reservations.c.bound_micro.label("bound")).where(
+    reservations.c.attempt_id == bindparam("of_attempt")
+)
+_FREE: Final = delete(reservations).where(reservations.c.attempt_id == bindparam("of_attempt"))
 
 
 # ---- money that moves ----
@@ -122,7 +156,7 @@ def reserve(attempt: AttemptInfo) -> Callable[[Connection, float], None]:
     def make(connection: Connection, now: float) -> None:
         bound = attempt.quote.bound_micro
         check(_purses(connection, attempt.payer, now), bound, now)
-        connection.execute(insert(reservations).values(_reservation(attempt, now)))
+        execute_many(connection, _RESERVE, [_reservation(attempt, now)])
         _move(connection, attempt.payer, now, spent=0, reserved=bound)
 
     return make
@@ -131,14 +165,14 @@ def reserve(attempt: AttemptInfo) -> Callable[[Connection, float], None]:
 def settle(connection: Connection, spent: Spent, now: float) -> None:
     """Frees what the attempt had reserved, and books what it has cost."""
     attempt = spent.attempt
-    row = connection.execute(select(reservations).where(reservations.c.attempt_id == attempt.attempt_id)).one_or_none()
-    if row is None:
+    rows = fetch(connection, _RESERVED, {"of_attempt": attempt.attempt_id})
+    if not rows:
         if spent.cost_micro:
             _move(connection, attempt.payer, now, spent=spent.cost_micro, reserved=0)
         return
-    connection.execute(delete(reservations).where(reservations.c.attempt_id == attempt.attempt_id))
+    execute_many(connection, _FREE, [{"of_attempt": attempt.attempt_id}])
     # At the time of the reservation: a call over midnight counts for the day that had to have room for it.
-    _move(connection, attempt.payer, row.at, spent=spent.cost_micro, reserved=-row.bound_micro)
+    _move(connection, attempt.payer, rows[0].at, spent=spent.cost_micro, reserved=-rows[0].bound)
 
 
 def orphans(connection: Connection) -> Sequence[Spent]:
@@ -180,16 +214,13 @@ def _owners(payer: Payer) -> list[Payer]:
 
 
 def _move(connection: Connection, payer: Payer, moment: float, *, spent: int, reserved: int) -> None:
+    """An update, then an insert: the upsert of each database is its own dialect, and a period begins once."""
     for owner in _owners(payer):
         for period in (day_of(moment), month_of(moment)):
-            key = {"organization_id": owner.organization_id, "key_id": owner.key_id or _WHOLE, "period": period}
-            same = and_(*(spending.c[name] == value for name, value in key.items()))
-            added = {
-                "spent_micro": spending.c.spent_micro + spent,
-                "reserved_micro": spending.c.reserved_micro + reserved,
-            }
-            if connection.execute(update(spending).where(same).values(added)).rowcount == 0:
-                connection.execute(insert(spending).values(**key, spent_micro=spent, reserved_micro=reserved))
+            more = {"more_spent": spent, "more_reserved": reserved}
+            if execute_many(connection, _MOVE, [{**_owner(owner), "of_period": period, **more}]) == 0:
+                key = {"organization_id": owner.organization_id, "key_id": owner.key_id or _WHOLE, "period": period}
+                execute_many(connection, _FIRST, [{**key, "spent_micro": spent, "reserved_micro": reserved}])
 
 
 def _reservation(attempt: AttemptInfo, now: float) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Engine, Insert, Select, Update, create_engine, event
+from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Select, Update, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -80,7 +80,7 @@ def _begin_immediate(connection: Any) -> None:  # Any: SQLAlchemy's event signat
 # group of writes has over ten of them. Only for columns whose values the driver takes and gives as they are.
 
 
-def execute_many(connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, Any]]) -> int:
+def execute_many(connection: Connection, statement: Insert | Update | Delete, rows: Sequence[Mapping[str, Any]]) -> int:
     """How many rows of the table it wrote. Any: the columns' values."""
     ready = _ready(statement, connection.dialect, tuple(rows[0]))
     cursor = connection.connection.cursor()
@@ -113,7 +113,7 @@ class _Ready:
 
 
 @lru_cache(maxsize=128)
-def _ready(statement: Insert | Update | Select[Any], dialect: Dialect, columns: tuple[str, ...]) -> _Ready:
+def _ready(statement: Insert | Update | Delete | Select[Any], dialect: Dialect, columns: tuple[str, ...]) -> _Ready:
     compiled = statement.compile(dialect=dialect, column_keys=list(columns) if isinstance(statement, Insert) else None)
     own = {name: value for name, value in compiled.params.items() if value is not None}
     names = statement.selected_columns.keys() if isinstance(statement, Select) else []
