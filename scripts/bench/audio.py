@@ -1,9 +1,10 @@
-"""Seconds of sound transcribed per second: windows of all files in shared calls, against faster-whisper file by file.
+"""Seconds of sound transcribed per second: windows of all files in shared calls, beside faster-whisper file by file.
 
-    python scripts/bench/audio.py [--files 16] [--threads 1] [--beam 5] [--model models/fabric-whisper]
+    python scripts/bench/audio.py [--files 16] [--rounds 2] [--threads 1] [--beams 1,5] [--model models/fabric-whisper]
 
-Without --model it makes a random model with the dimensions and the vocabulary of Whisper tiny: its answers mean nothing
-and run to their bound of tokens, which is the same for all ways. What it leaves out: HTTP, gRPC, the scheduler.
+All files are sent at once; a file's latency is from then until its transcript is whole. Without --model it makes a random
+model with the dimensions and the vocabulary of Whisper tiny: its answers mean nothing and run to their bound of tokens,
+which is the same for all ways. What it leaves out: HTTP, gRPC, the scheduler.
 """
 
 import argparse
@@ -11,10 +12,10 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -31,7 +32,7 @@ from node.engines.whisper.decoding import Decoding, max_tokens
 from node.engines.whisper.engine import WhisperEngine
 from node.engines.whisper.model import Ears, load_model
 from protos.types import AudioRequest, Blob, Modality, ModelId, Task, TaskId
-from scripts.bench.lib.report import report
+from scripts.bench.lib.report import Row, publish
 from scripts.models.audio.convert import convert
 from scripts.models.audio.tokenizer import build_tokenizer
 
@@ -74,68 +75,59 @@ def random_tiny(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How one way went. On a machine that others use too, compare the CPU seconds."""
+    """How one way went: seconds until each file was done."""
 
-    waits_s: list[float]  # until each file was done, all sent at once
-    cpu_s: float
+    waits_s: Sequence[float]
 
+    @property
+    def total_s(self) -> float:
+        return max(self.waits_s)
 
-class Clock:
-    def __init__(self) -> None:
-        self._wall, self._cpu, self._waits = time.perf_counter(), time.process_time(), list[float]()
-
-    def done(self) -> None:
-        self._waits.append(time.perf_counter() - self._wall)
-
-    def run(self) -> Run:
-        return Run(self._waits, time.process_time() - self._cpu)
+    @property
+    def p95_s(self) -> float:
+        return float(np.percentile(self.waits_s, 95))
 
 
-def by_engine(engine: WhisperEngine, files: Sequence[bytes]) -> Run:
+Way = Callable[[Sequence[bytes]], Run]
+
+
+def engine_of(path: Path, seats: int, threads: int, beam: int) -> Way:
     """All at once."""
-    clock = Clock()
-    for index, data in enumerate(files):
-        task = Task(id=TaskId(str(index)), request=AudioRequest(audio=Blob(data), language="en"))
-        assert engine.admit(engine.prepare(task)), "the benchmark asked for more seats than it made"
-    while engine.seated:
-        for _, event in engine.step(None).events:
-            if isinstance(event, Done):
-                clock.done()
-    return clock.run()
-
-
-def one_by_one(transcribe: Callable[[bytes], object], files: Sequence[bytes]) -> Run:
-    clock = Clock()
-    for data in files:
-        transcribe(data)
-        clock.done()
-    return clock.run()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--beam", type=int, default=5)
-    parser.add_argument("--model", default="", help="the folder of a converted model; without: random")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measure(options, Path(options.model) if options.model else random_tiny(Path(folder)))
-
-
-def measure(options: argparse.Namespace, path: Path) -> None:
-    spec = ModelSpec(
-        id=ModelId("bench"), engine="whisper", modality=Modality.AUDIO, path=str(path), seats=options.files
-    )
-    decoding = Decoding(beam_size=options.beam, logprob_threshold=-1e9, compression_ratio_threshold=1e9)
-    device = DeviceSpec("cpu", 0, options.threads)
+    spec = ModelSpec(id=ModelId("bench"), engine="whisper", modality=Modality.AUDIO, path=str(path), seats=seats)
+    decoding = Decoding(beam_size=beam, logprob_threshold=-1e9, compression_ratio_threshold=1e9)
+    device = DeviceSpec("cpu", 0, threads)
     engine = WhisperEngine(spec, Ears(load_model(spec, device), decoding), decoding, device.kind)
     engine.warm_up()
-    model = WhisperModel(str(path), device="cpu", cpu_threads=options.threads, local_files_only=True)
-    files = recordings(options.files)
-    seconds = sum(soundfile.info(io.BytesIO(data)).duration for data in files)
-    asked = {"language": "en", "beam_size": options.beam, "temperature": [0.0], "vad_filter": True}
-    asked |= {"condition_on_previous_text": False, "without_timestamps": not options.model}
+
+    def run(files: Sequence[bytes]) -> Run:
+        started, waits = time.perf_counter(), list[float]()
+        for index, data in enumerate(files):
+            task = Task(id=TaskId(str(index)), request=AudioRequest(audio=Blob(data), language="en"))
+            assert engine.admit(engine.prepare(task)), "the benchmark asked for more seats than it made"
+        while engine.seated:
+            events = engine.step(None).events
+            waits += [time.perf_counter() - started for _, event in events if isinstance(event, Done)]
+        return Run(waits)
+
+    return run
+
+
+def one_by_one(transcribe: Callable[[bytes], object]) -> Way:
+    def run(files: Sequence[bytes]) -> Run:
+        started, waits = time.perf_counter(), list[float]()
+        for data in files:
+            transcribe(data)
+            waits.append(time.perf_counter() - started)
+        return Run(waits)
+
+    return run
+
+
+def peers(path: Path, threads: int, beam: int, *, is_trained: bool) -> dict[str, Way]:
+    """faster-whisper's two ways, asked for what the engine does: its search for speech, its bound of tokens."""
+    model = WhisperModel(str(path), device="cpu", cpu_threads=threads, local_files_only=True)
+    asked = {"language": "en", "beam_size": beam, "temperature": [0.0], "vad_filter": True}
+    asked |= {"condition_on_previous_text": False, "without_timestamps": not is_trained}
 
     def bound(data: bytes) -> int:
         return max_tokens(min(30.0, soundfile.info(io.BytesIO(data)).duration))
@@ -150,23 +142,62 @@ def measure(options: argparse.Namespace, path: Path) -> None:
         found, _ = pipeline.transcribe(io.BytesIO(data), batch_size=8, max_new_tokens=bound(data), **asked)
         return list(found)
 
-    plain(files[0])
-    done = {
-        f"engine, {options.files} files at once": by_engine(engine, files),
-        "BatchedInferencePipeline, file by file": one_by_one(batched, files),
-        "faster-whisper, file by file": one_by_one(plain, files),
-    }
-    together, pipeline, single = done.values()
-    report(
+    return {"faster-whisper one by one": one_by_one(plain), "BatchedInferencePipeline per file": one_by_one(batched)}
+
+
+def rows(runs: Mapping[str, Sequence[Run]], beam: int, sound_s: float) -> list[Row]:
+    work, ours = f"audio, {len(runs['ours'][0].waits_s)} clips of 5 to 60 s, int8, beam {beam}", runs["ours"]
+    made = []
+    for peer, theirs in runs.items():
+        if peer == "ours":
+            continue
+        rates = [[sound_s / run.total_s for run in side] for side in (ours, theirs)]
+        waits = [[run.p95_s for run in side] for side in (ours, theirs)]
+        at_least = (
+            {"faster-whisper one by one": 1.4, "BatchedInferencePipeline per file": 1.3}[peer] if beam == 1 else None
+        )
+        made += [
+            row(work, peer, "s of sound/s", rates, at_least=at_least),
+            row(work, peer, "latency p95, s", waits, at_most=0.8 if beam == 1 else None),
+        ]
+    return made
+
+
+def row(work: str, peer: str, measure: str, sides: Sequence[Sequence[float]], **target: float | None) -> Row:
+    values = [mine / other for mine, other in zip(*sides, strict=True)]
+    return Row(
+        work=work, peer=peer, measure=measure, values=values, ours=median(sides[0]), theirs=median(sides[1]), **target
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--beams", default="1,5", help="1 is held to the targets, others are reported beside it")
+    parser.add_argument("--model", default="", help="the folder of a converted model; without: random")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(options, Path(options.model) if options.model else random_tiny(Path(folder)))
+
+
+def measure(options: argparse.Namespace, path: Path) -> None:
+    files = recordings(options.files)
+    sound_s = sum(soundfile.info(io.BytesIO(data)).duration for data in files)
+    found: list[Row] = []
+    for beam in map(int, options.beams.split(",")):
+        ways = {"ours": engine_of(path, options.files, options.threads, beam)}
+        ways |= peers(path, options.threads, beam, is_trained=bool(options.model))
+        runs: dict[str, list[Run]] = {name: [] for name in ways}
+        for _ in range(options.rounds):
+            for name, way in ways.items():
+                runs[name].append(way(files))
+        found += rows(runs, beam, sound_s)
+    publish(
         "audio",
-        {name: seconds / max(run.waits_s) for name, run in done.items()},
-        "s of sound",
-        {
-            "CPU seconds, faster-whisper against at once": single.cpu_s / together.cpu_s,
-            "CPU seconds, BatchedInferencePipeline against at once": pipeline.cpu_s / together.cpu_s,
-            "mean wait, faster-whisper against at once": mean(single.waits_s) / mean(together.waits_s),
-        },
-        **{**vars(options), "model": Path(options.model).name or "random tiny, int8", "audio_s": round(seconds)},
+        found,
+        **{**vars(options), "model": Path(options.model).name or "random tiny, int8", "audio_s": round(sound_s)},
         faster_whisper=faster_whisper.__version__,
         ctranslate2=ctranslate2.__version__,
     )

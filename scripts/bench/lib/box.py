@@ -1,4 +1,4 @@
-"""A router and a node of fake engines as processes of their own, for benchmarks of all that is around an engine."""
+"""A router and a node as processes of their own: of a fake engine, for benchmarks of all that is around one, or of `catalog`."""
 
 import asyncio
 import os
@@ -42,10 +42,10 @@ class BenchBox:
 
 
 @asynccontextmanager
-async def box(folder: Path, *, with_node: bool = True) -> AsyncIterator[BenchBox]:
+async def box(folder: Path, *, with_node: bool = True, catalog: str = CATALOG) -> AsyncIterator[BenchBox]:
     """Ready to serve; ended and waited for at the end. The database lies in `folder`, which keeps it."""
-    _write_catalog(folder)
-    port, grpc_port, node_port = (_free_port() for _ in range(3))
+    _write_catalog(folder, catalog)
+    port, grpc_port, node_port = (free_port() for _ in range(3))
     target = f"127.0.0.1:{node_port}"
     node = ["-m", "node.cli", "--listen", target, "--device", "cpu", "--models", str(folder / "models.toml")]
     router = ["-m", "router.cli", "route", "--port", str(port), "--grpc-port", str(grpc_port), "--data", str(folder)]
@@ -54,7 +54,7 @@ async def box(folder: Path, *, with_node: bool = True) -> AsyncIterator[BenchBox
         commands["node"] = [*node, "--data", str(folder / "node")]
     processes = {name: _start(command, folder / f"{name}.log") for name, command in commands.items()}
     try:
-        await _wait_until_ready(f"http://127.0.0.1:{port}", "/readyz" if with_node else "/healthz", folder)
+        await wait_until_ready(f"http://127.0.0.1:{port}", "/readyz" if with_node else "/healthz", folder)
         running = {name: psutil.Process(process.pid) for name, process in processes.items()}
         yield BenchBox(port, running["router"], running.get("node"))
     finally:
@@ -64,9 +64,9 @@ async def box(folder: Path, *, with_node: bool = True) -> AsyncIterator[BenchBox
             await asyncio.to_thread(process.wait, 30)
 
 
-def _write_catalog(folder: Path) -> None:
+def _write_catalog(folder: Path, catalog: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "models.toml").write_text(CATALOG)
+    (folder / "models.toml").write_text(catalog)
 
 
 def _start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
@@ -80,7 +80,7 @@ def _start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-async def _wait_until_ready(url: str, path: str, folder: Path) -> None:
+async def wait_until_ready(url: str, path: str, folder: Path) -> None:
     try:
         async with asyncio.timeout(READY_S), httpx.AsyncClient(base_url=url) as client:
             while not await _answers(client, path):  # noqa: ASYNC110 - another process has nothing else to wait on
@@ -96,7 +96,7 @@ async def _answers(client: httpx.AsyncClient, path: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
