@@ -61,7 +61,7 @@ def settled(breaker: Breaker, outcome: Outcome, policy: BreakerPolicy, now: floa
     """After a call. is_trial: it was the one that tried; others that end meanwhile began before it opened."""
     match outcome:
         case Outcome.SUCCEEDED:
-            return Breaker()
+            return Breaker() if is_trial or breaker.open_until is None else breaker
         case Outcome.UNDECIDED:
             return replace(breaker, is_trying=False) if is_trial else breaker
         case Outcome.FAILED if is_trial:

@@ -3,6 +3,7 @@ once, and what the router has booked is what the other sides have charged, to th
 
 import asyncio
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,7 @@ from vendors.ollama_app import Model, OllamaStandIn
 from vendors.openai_app import OpenAIStandIn
 from vendors.serving import serving
 
+from protos.types import ProviderId
 from providers.settings import CompatibleServer, DeclaredModel, ProviderSettings
 from router.jobs import TERMINAL, JobId, JobState
 from router.settings import RouterSettings
@@ -29,6 +31,7 @@ from router.store.usage import Record
 BOUND_S = 900.0  # on the whole of it
 RICH, POOR = "org-rich", "org-poor"
 POOR_MICRO = 9_000  # its budget: about a third of what its jobs would cost
+OUT, FAILURES, OPEN_S = "groq", 5, 10.0  # the place that goes out, and how the breakers are stated
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5", "groq": "fast-8b", "together": "wide-70b"}
 TARIFFS = {
     "gpt-4o-mini": Tariff(input_micro=150_000, cached_micro=75_000, output_micro=600_000),
@@ -70,12 +73,14 @@ class Weather:
     hung: list[asyncio.Event] = field(default_factory=list)
     calls: int = 0
     outage: range = range(0)  # calls, by number, that all fail
+    failed_at: list[float] = field(default_factory=list)  # when the calls of the outage came
 
     is_calm: bool = True
 
     def __call__(self) -> Fault | None:
         self.calls += 1
         if self.calls in self.outage:
+            self.failed_at.append(time.monotonic())
             return Status(503, "overloaded_error")
         if self.is_calm:
             return None
@@ -125,12 +130,14 @@ class Town:
     weathers: dict[str, Weather]
 
     def let_loose(self) -> None:
-        """From here on what was asked before counts in no book; one place is out for six calls, as they come."""
+        """From here on what was asked before counts in no book; one place is out from its 20th call, until its breaker
+        was seen to open."""
         for book in self.books.values():
             book.entries.clear()
         for weather in self.weathers.values():
             weather.is_calm = False
-        self.weathers["groq"].outage = range(self.weathers["groq"].calls + 20, self.weathers["groq"].calls + 26)
+        self.weathers[OUT].failed_at.clear()
+        self.weathers[OUT].outage = range(self.weathers[OUT].calls + 20, 10**9)
 
     async def records(self, job_id: str) -> Sequence[Record]:
         return await self.edge.parts.store.look(lambda connection: usage.of_job(connection, job_id))
@@ -224,6 +231,55 @@ async def _posted(it: Town, body: dict[str, object]) -> httpx.Response:
         assert answer.status_code in (200, 202), answer.text
         return answer
     raise AssertionError("the router does not answer")
+
+
+@dataclass
+class Watch:
+    """What was seen of the breaker of the place that is out, while thousands of calls went on."""
+
+    why: str = ""  # as it was told when it opened
+    opened_at: float = 0.0
+    closed_at: float = 0.0
+    after_open: list[float] = field(default_factory=list)  # when a call came there, from its opening on
+
+
+async def watch_breaker(it: Town) -> Watch:
+    """Ends the outage when the breaker is open, and returns when it has closed again."""
+    watch, weather = Watch(), it.weathers[OUT]
+    while watch.closed_at == 0.0:
+        await asyncio.sleep(0.005)  # between two looks; nothing is expected of it
+        health = it.edge.parts.providers.get(ProviderId(OUT)).snapshot().health
+        is_open = "is left alone for" in health.reason
+        if is_open and not watch.opened_at:
+            watch.why = health.reason
+            watch.opened_at, calls, weather.outage = time.monotonic(), weather.calls, range(0)
+        if is_open and time.monotonic() - watch.opened_at < OPEN_S:
+            watch.after_open += [time.monotonic()] * (weather.calls - calls)
+            calls = weather.calls
+        if watch.opened_at and not is_open and "is tried again" not in health.reason:
+            watch.closed_at = time.monotonic()
+    return watch
+
+
+async def check_closing(it: Town, watching: "asyncio.Task[Watch]") -> None:
+    """Where no job is left to be its trial, a caller is."""
+    it.weathers[OUT].is_calm = True
+    body = {"modality": "text", "model": MODELS[OUT], "input": {"prompt": "are you there"}}
+    while not watching.done():
+        await it.edge.client.post("/v1/providers/execute", json=body)
+        await asyncio.wait({watching}, timeout=0.2)
+    check_watch(it, await watching)
+    health = next(p for p in (await it.edge.client.get("/v1/providers")).json()["data"] if p["id"] == OUT)["health"]
+    assert "left alone" not in health["reason"]
+    assert (await it.edge.client.post("/v1/providers/execute", json=body)).status_code == 200
+
+
+def check_watch(it: Town, watch: Watch) -> None:
+    """It opened after five failures, nobody was let through for ten seconds, and it closed."""
+    assert len(it.weathers[OUT].failed_at) >= FAILURES
+    under_way = [at for at in watch.after_open if at - watch.opened_at < 1.0]  # sent before it opened
+    assert len(watch.after_open) == len(under_way), watch
+    assert watch.closed_at - watch.opened_at >= OPEN_S - 0.1
 
 
 async def all_ended(it: Town, orders: Orders) -> Counter[str]:
@@ -345,10 +401,12 @@ async def test_every_job_ends_once_and_the_books_agree(tmp_path: Path, count: in
         it.let_loose()
         limit = {"monthly_limit_usd": POOR_MICRO / 1e6}
         assert (await it.edge.client.put(f"/v1/organizations/{POOR}/budget", json=limit)).status_code == 200
+        watching = asyncio.create_task(watch_breaker(it))
         orders = await submit(it, count, random.Random(7))
         ends = await all_ended(it, orders)
         assert sum(ends.values()) == count
         assert ends["completed"] > count / 3
         await check_ends(it, orders)
         await check_money(it, orders)
+        await check_closing(it, watching)
         assert {429, 500, 503} <= {status for book in it.books.values() for status in book.refused}

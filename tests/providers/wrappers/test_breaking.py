@@ -123,3 +123,9 @@ def test_it_is_open_only_for_a_bounded_time_and_a_success_always_closes_it(
             breaker = settled(breaker, outcome, POLICY, now, is_trial=breaker.is_trying)
             assert not breaker.is_trying
             assert outcome is not Outcome.SUCCEEDED or breaker == Breaker()
+
+
+def test_a_success_of_a_call_that_began_before_it_opened_does_not_close_it() -> None:
+    opened = Breaker(open_until=10.0, open_s=10.0)
+    assert settled(opened, Outcome.SUCCEEDED, POLICY, 1.0, is_trial=False) == opened
+    assert settled(opened, Outcome.SUCCEEDED, POLICY, 11.0, is_trial=True) == Breaker()
