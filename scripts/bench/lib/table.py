@@ -54,12 +54,11 @@ def _circumstances(line: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    found = [line for line in sys.stdin.read().splitlines() if line.startswith('{"bench"')]
-    if not found or "rows" not in (new := json.loads(found[-1])):
-        return
+    found = [json.loads(line) for line in sys.stdin.read().splitlines() if line.startswith('{"bench"')]
+    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    for new in found:
+        lines = kept(lines, new) if "rows" in new else lines
     LINES.parent.mkdir(exist_ok=True)
-    old = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
-    lines = kept(old, new)
     LINES.write_text("".join(json.dumps(line) + "\n" for line in lines))
     TABLE.write_text(table(lines))
 
