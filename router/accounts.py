@@ -6,18 +6,22 @@ Not about whether a budget has room (spending.py) nor how it is kept (store/budg
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+
+from sqlalchemy import Connection
 
 from protos.errors import FabricError
 from protos.types import Finished, Modality, Task, Usage
 from providers.pricing import Price, cost_micro, size_of
+from router.decisions import Asker, Decisions, leaving
 from router.ids import ulid
 from router.quotes import FREE
 from router.routing import Candidate
 from router.spending import AttemptInfo, Outcome, Payer, Spent
-from router.store import budget, usage
+from router.store import audit, budget, usage
+from router.store.audit import Deed
 from router.store.base import Records
 
 log = logging.getLogger(__name__)
@@ -59,18 +63,37 @@ def booked(
     return replace(ended, may_have_run=may_have_run, cost_micro=bound if may_have_run else 0, is_exact=not may_have_run)
 
 
+def _begun(attempt: AttemptInfo, deed: Deed | None) -> Callable[[Connection, float], None]:
+    """A change that has to be durable before the call is made."""
+
+    def make(connection: Connection, now: float) -> None:
+        if attempt.quote.bound_micro:
+            budget.reserve(attempt)(connection, now)
+        if deed is not None:
+            audit.record(connection, now, deed)
+
+    return make
+
+
 class Account:
     """Of one task. `spent`: what ended and is not written yet."""
 
     def __init__(self, records: Records, task: Task, key_id: str | None, job_id: str | None) -> None:
         self._records, self._job_id = records, job_id
+        self._asker = Asker(
+            organization_id=task.organization_id,
+            key_id=key_id,
+            resource_id=job_id or task.id,
+            is_job=job_id is not None,
+        )
         self._payer = Payer(organization_id=task.organization_id, key_id=key_id)
         self._modality: Modality = task.modality
         self._size = size_of(task.request)
         self.spent: list[Spent] = []
 
     async def begin(self, candidate: Candidate) -> Call:
-        """Before a call: reserves its bound, where there is one. Raises BudgetExceeded or BudgetReserved."""
+        """Before a call: reserves its bound, where there is one, and writes down that it leaves the box, where it does.
+        Raises BudgetExceeded or BudgetReserved."""
         attempt = AttemptInfo(
             attempt_id=f"attempt_{ulid(time.time())}",
             payer=self._payer,
@@ -80,8 +103,9 @@ class Account:
             modality=self._modality,
             quote=candidate.quote or FREE,
         )
-        if attempt.quote.bound_micro:
-            await self._records.change(budget.reserve(attempt))
+        deed = leaving(self._asker, candidate)
+        if attempt.quote.bound_micro or deed is not None:
+            await self._records.change(_begun(attempt, deed))
         return Call(attempt, candidate.price, self._size, time.monotonic())
 
     def end(self, call: Call, *, finished: Finished | None = None, error: FabricError | None = None) -> None:
@@ -97,10 +121,12 @@ class Account:
 
 
 class Accounts:
-    """Opens the accounts of a router, and writes those of direct calls behind them. One event loop."""
+    """Opens the accounts of a router, and writes those of direct calls behind them. `decisions`: where tasks go, for the
+    audit log. One event loop."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self.decisions = Decisions(records)
         self._writing: set[asyncio.Task[None]] = set()
 
     def open(self, task: Task, *, key_id: str | None = None, job_id: str | None = None) -> Account:
@@ -115,6 +141,7 @@ class Accounts:
 
     async def close(self) -> None:
         """Waits for what is being written."""
+        await self.decisions.close()
         if self._writing:
             await asyncio.wait(self._writing, timeout=_FINISH_S)
 

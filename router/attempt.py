@@ -26,9 +26,10 @@ from providers.registry import ProviderRegistry
 from router.accounts import Account, Accounts
 from router.assets.attachments import Attachments
 from router.capacity import Place
+from router.decisions import Asker
 from router.events import Feed
 from router.jobs import EventKind, Job, JobState, Json, past_deadline
-from router.routing import Candidate, Route, RoutingRequest, Skipped, order
+from router.routing import Candidate, Route, RoutingRequest, Skipped
 from router.serving import serve
 from router.spending import Spent, micro_of
 from router.spill import in_time_first
@@ -115,7 +116,7 @@ class Attempt:
         )
 
     async def _at_best_place(self) -> Ending:
-        route = order(routing_request(self.job), self._around.providers.snapshots())
+        route = self._routed(routing_request(self.job))
         self._take_place(route.candidates[0])  # also while its file is fetched
         async with self._around.attachments.loaded(self.job) as file:
             return await self._serve(task_of(self.job, file), route)
@@ -125,7 +126,7 @@ class Attempt:
         if route.depends_on_content:  # now it can be said what it costs and who can take it
             asked = routing_request(self.job)
             asked = replace(asked, content=task.request, paid_before=await self._paid_before())
-            route = order(asked, providers.snapshots())
+            route = self._routed(asked)
         self._skipped = route.skipped
         candidates = await self._in_time_first(task, route.candidates)
         self._account = self._around.accounts.open(task, key_id=self.job.request.key_id, job_id=self.job.id)
@@ -135,6 +136,11 @@ class Attempt:
                 if ending is not None:
                     return ending
         raise Internal(f"the provider of job {self.job.id} ended without a result: this is a bug")
+
+    def _routed(self, asked: RoutingRequest) -> Route:
+        of = self.job.request
+        asker = Asker(organization_id=of.organization_id, key_id=of.key_id, resource_id=self.job.id, is_job=True)
+        return self._around.accounts.decisions.route(asked, self._around.providers.snapshots(), asker)
 
     async def _in_time_first(self, task: Task, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """A job with a deadline goes where it should be met, if somebody can be paid for that."""

@@ -43,6 +43,7 @@ class Candidate(NamedTuple):
     quote: Quote | None = FREE  # None: nobody knows what it costs
     price: Price | None = None
     is_choosy: bool = False  # there are requests that it cannot take
+    is_remote: bool = False  # a call of it leaves the box
 
     @property
     def reason(self) -> str:
@@ -81,6 +82,8 @@ RULE: Final = (
     "healthiest, the model that comes first in the configured order, the least loaded of those that have it, and the "
     "configured order"
 )
+
+BOXED: Final = "is remote, and the request must not leave the box"  # the reason of a place that privacy rules out
 
 _HEALTH_RANK: Final = {"healthy": 0, "degraded": 1, "unavailable": 2}
 
@@ -158,7 +161,9 @@ def _verdict(
     load = (offer.waiting + offer.running) / (offer.max_batch or 1)  # tasks there already, in batches
     rank = (preferred, cost_micro, _HEALTH_RANK[snapshot.health.status], place, load)
     why = partial(_told, request, snapshot, offer, quote)
-    return rank, Candidate(snapshot.id, offer.model, why, quote, offer.price, offer.refusal is not takes_all)
+    return rank, Candidate(
+        snapshot.id, offer.model, why, quote, offer.price, offer.refusal is not takes_all, snapshot.is_remote
+    )
 
 
 def _unavailable(snapshot: Snapshot) -> Skipped:
@@ -192,7 +197,7 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequenc
     if request.tier not in (None, snapshot.tier):
         return f"is of tier {snapshot.tier}, {request.tier} was asked for"
     if request.privacy == "local_only" and snapshot.is_remote:
-        return "is remote, and the request must not leave the box"
+        return BOXED
     if request.needs_streaming and not snapshot.supports_streaming:
         return "does not stream"
     if offers or is_unseen(snapshot):

@@ -104,6 +104,7 @@ class Runner:
             task.cancel()
             await asyncio.wait({task})
         self._running = None
+        await self._around.accounts.close()
 
     def wake(self) -> None:
         """Something has changed that may let a job run: one is created, or a provider came or went. Who writes to the

@@ -41,8 +41,9 @@ from providers.fabric import KIND as FABRIC
 from providers.registry import ProviderRegistry
 from router.accounts import Accounts
 from router.api.placement import check_bounds
+from router.decisions import Asker
 from router.overview import NODE, models_of, overview
-from router.routing import Candidate, RoutingRequest, order
+from router.routing import Candidate, RoutingRequest
 from router.serving import serve_once
 from router.settings import RouterSettings
 
@@ -127,17 +128,19 @@ class RouterService:
             )
         check_new(task)
         check_bounds(task.request, self._settings)
-        candidates = self._candidates(task)
+        candidates = self._candidates(task, key_id)
         run = self._runs[task.id] = _Run(task, key_id, Audience(task.id))
         self._empty.clear()
         run.work = asyncio.create_task(self._carry(run, candidates), name=f"task {task.id}")
         return run
 
-    def _candidates(self, task: Task) -> Sequence[Candidate]:
+    def _candidates(self, task: Task, key_id: str | None = None) -> Sequence[Candidate]:
         request = RoutingRequest(
             modality=task.modality, model=task.model, tier=task.tier, privacy=task.privacy, content=task.request
         )
-        return order(request, _allowed(task, self._providers.snapshots())).candidates
+        asker = Asker(organization_id=task.organization_id, key_id=key_id, resource_id=task.id, is_job=False)
+        allowed = _allowed(task, self._providers.snapshots())
+        return self._accounts.decisions.route(request, allowed, asker).candidates
 
     async def _carry(self, run: _Run, candidates: Sequence[Candidate]) -> None:
         """Moves a run from its acceptance to its end. Cancelled by _interrupt, which has ended it then."""

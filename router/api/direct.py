@@ -3,23 +3,26 @@
 What is wrong with the request is the answer itself: 400, 404 or 503, no job that fails later.
 """
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from protos.errors import FabricError, Internal
-from protos.types import Finished, OrganizationId, Preview, Progress, Queued, SegmentDelta, Started, TextDelta
+from protos.types import Finished, OrganizationId, Preview, Progress, Queued, SegmentDelta, Started, TaskId, TextDelta
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, while_connected
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
+from router.decisions import Asker
+from router.ids import ulid
 from router.jobs import Json
 from router.outputs import preview_json
-from router.routing import Candidate, order
+from router.routing import Candidate, Route, RoutingRequest
 from router.serving import Served, serve_once
 from router.tasks import segment_json, usage_json
 
@@ -63,6 +66,7 @@ class _Call:
     body: DirectBody
     organization_id: OrganizationId
     key_id: str | None
+    id: TaskId = field(default_factory=lambda: TaskId(f"task_{ulid(time.time())}"))
 
     async def begin(self) -> tuple[Served, AsyncGenerator[Served, None]]:
         """The first event and the rest. Raises what refuses the request."""
@@ -89,11 +93,16 @@ class _Call:
     async def _served(self) -> AsyncGenerator[Served, None]:
         """Raises what refuses the request before any place is asked."""
         providers, asked = self.parts.providers, self.body.routing()
-        route = order(asked, providers.snapshots())  # also before a file is fetched for nobody
-        task = await self.body.task(self.parts, self.organization_id)
+        route = self._routed(asked)  # also before a file is fetched for nobody
+        task = replace(await self.body.task(self.parts, self.organization_id), id=self.id)
         if route.depends_on_content:
-            route = order(replace(asked, content=task.request), providers.snapshots())
+            route = self._routed(replace(asked, content=task.request))
         return serve_once(providers, route.candidates, task, self.parts.accounts, self.key_id)
+
+    def _routed(self, asked: RoutingRequest) -> Route:
+        parts = self.parts
+        asker = Asker(organization_id=self.organization_id, key_id=self.key_id, resource_id=self.id, is_job=False)
+        return parts.accounts.decisions.route(asked, parts.providers.snapshots(), asker)
 
     async def _text(self, served: Served) -> bytes:
         if isinstance(served.event, Finished):

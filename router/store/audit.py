@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, Double, Index, Integer, Row, Table, T
 from ulid import ULID
 
 from protos.types import OrganizationId
+from router.store.dialect import execute_many
 from router.store.tables import metadata
 
 audit_logs: Final = Table(
@@ -28,6 +29,9 @@ audit_logs: Final = Table(
     Column("created_at", Double, nullable=False),
 )
 Index("audit_logs_list", audit_logs.c.organization_id, audit_logs.c.id)
+
+
+_INSERT: Final = insert(audit_logs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ class AuditEntry:
 def record(connection: Connection, now: float, deed: Deed) -> None:
     """Within the change that it is about, or one of its own."""
     entry_id = f"audit_{ULID.from_timestamp(now)}"
-    connection.execute(insert(audit_logs).values(id=entry_id, created_at=now, **asdict(deed)))
+    execute_many(connection, _INSERT, [{"id": entry_id, "created_at": now, **asdict(deed)}])
 
 
 def listed(

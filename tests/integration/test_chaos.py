@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from edge import Edge, answering
 from vendors.anthropic_app import AnthropicStandIn
@@ -27,6 +28,9 @@ from router.jobs import TERMINAL, JobId, JobState
 from router.settings import RouterSettings
 from router.store import usage
 from router.store.usage import Record
+
+# Made once at the import: what it loads first takes seconds, which no bound of the test has to hold.
+_LOADED = openai.AsyncOpenAI(api_key="-")
 
 BOUND_S = 900.0  # on the whole of it
 RICH, POOR = "org-rich", "org-poor"

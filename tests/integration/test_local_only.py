@@ -36,6 +36,10 @@ class Box:
         await self.nodes.aclose()
         await self.edge.until("/v1/providers", _node_is_down)
 
+    async def audited(self, resource_id: str) -> list[dict[str, Any]]:  # Any: JSON
+        answer = await self.edge.client.get("/v1/audit-logs")
+        return [each for each in answer.json()["data"] if each["resource_id"] == resource_id]
+
     async def explained(self, job_id: str) -> dict[str, Any]:  # Any: JSON
         answer = await self.edge.client.get(f"/v1/jobs/{job_id}/explain")
         return answer.json()["data"]  # type: ignore[no-any-return]
@@ -81,10 +85,15 @@ async def test_a_job_is_done_on_the_box_and_explain_says_why_nowhere_else(tmp_pa
     async with a_box(tmp_path) as it:
         job = await a_job(it, **more)
         skipped = (await it.explained(job["id"]))["routing"]["skipped"]
+        audited = await it.audited(job["id"])
         assert not it.heard()
     assert job["provider_id"] in ("node", None)  # None: its deadline passed on a busy machine before it began
     told = {each["provider_id"]: each["reason"] for each in skipped}
     assert [told.get(place) for place in AWAY] == [REASON] * 2 or job["status"] == "failed"
+    if job["status"] == "completed":
+        assert [(each["action"], each["outcome"]) for each in audited] == [("job.route", "success")]
+        assert "local_only stays on the box: node " in audited[0]["detail"]
+        assert audited[0]["detail"].endswith("not asked, as they are remote: vllm, openai")
 
 
 async def test_a_job_is_refused_rather_than_go_away_when_the_box_cannot(tmp_path: Path) -> None:
@@ -106,7 +115,9 @@ async def test_a_job_waits_rather_than_go_away_while_the_box_is_down(tmp_path: P
         direct = await it.edge.client.post("/v1/providers/execute", json=LOCAL | {"model": model})
         stream = await it.edge.client.post("/v1/providers/execute/stream", json=LOCAL | {"model": model})
         status = (await it.edge.client.get(f"/v1/jobs/{job_id}")).json()["data"]["status"]
+        audited = await it.audited(job_id)
         assert not it.heard()
+    assert [each["outcome"] for each in audited] == ["denied"]
     assert status == "pending"
     assert {each["held_by"]["code"] for each in looks} == {"no_provider"}
     assert {"provider_id": "openai", "reason": REASON} in explained["routing"]["skipped"]
