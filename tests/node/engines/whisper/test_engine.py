@@ -15,7 +15,7 @@ from node.engine import Progress
 from node.engines.whisper import load
 from node.engines.whisper.batch import Key
 from node.engines.whisper.decoding import Decoding
-from node.engines.whisper.engine import WhisperEngine
+from node.engines.whisper.engine import WhisperEngine, bounded_rows
 from node.engines.whisper.model import Ears, load_model, memory_errors
 from protos.errors import InputInvalid, LoadFailed
 from protos.types import AudioRequest, AudioResult, Task, TaskId, TextRequest
@@ -97,8 +97,13 @@ def test_while_others_wait_a_step_is_short(babbling: Desk) -> None:
     long = AudioRequest(audio=flac(small_whisper.noise(280.0, seed=5)), vad=False, language="en")
     babbling.seat("long", long)
     assert sum(babbling.engine.step(None).work.values()) == 8
-    assert 1 <= sum(babbling.engine.step(1e-9).work.values()) <= 4
+    assert sum(babbling.engine.step(1e-9).work.values()) == 2
     babbling.engine.cancel("long")
+
+
+@pytest.mark.parametrize(("affordable", "rows"), [(None, 4), (1, 2), (3, 3), (100, 4)])
+def test_a_call_while_others_wait_has_two_to_four_windows(affordable: int | None, rows: int) -> None:
+    assert bounded_rows(affordable) == rows
 
 
 def test_segments_and_progress_come_while_a_long_file_is_running(babbling: Desk) -> None:
