@@ -4,8 +4,8 @@ Not about SQL (transaction.py) nor about the rules of each operation (operations
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from protos.types import OrganizationId
 from router.jobs import EventKind, Job, JobEvent, JobId, JobState, Json
@@ -26,9 +26,9 @@ def unfinished_counter(key_id: str) -> str:
     return f"unfinished:{key_id}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What of a job's row changes while it lives, and what decides about that. Fields are named as the columns."""
+class Standing(NamedTuple):
+    """What of a job's row changes while it lives, and what decides about that. Fields are named as the columns. A tuple:
+    each write makes several, and a dataclass takes eight times as long to be replaced."""
 
     id: JobId
     organization_id: OrganizationId
@@ -48,6 +48,9 @@ class Standing:
     deadline_at: float | None = None  # never changes
     key_id: str | None = None  # nor does this
     lease_token: str | None = None
+
+    def but(self, **changes: Any) -> "Standing":  # Any: the columns' values
+        return self._replace(**changes)
 
 
 FRONT = 0  # the turn of a job that comes back to the queue: before every one that waits for its first
@@ -118,7 +121,7 @@ class Group:
 
     def put_with_event(self, row: Standing, kind: EventKind, payload: Json) -> JobEvent:
         """Replaces the row, whose seq grows by the event."""
-        row = replace(row, seq=row.seq + 1)
+        row = row.but(seq=row.seq + 1)
         self.put(row)
         return self._record(row, kind, payload)
 

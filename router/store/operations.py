@@ -5,7 +5,7 @@ That makes an operation that fails harmless to the others of its transaction, wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from protos.errors import IdempotencyKeyReused, Overloaded, QuotaExceeded
 from router.jobs import (
@@ -131,7 +131,7 @@ class Renew:
             if row is None:
                 lost.append(lease.job.id)
             else:
-                group.put(replace(row, due_at=group.now + self.lease_s))
+                group.put(row.but(due_at=group.now + self.lease_s))
         return lost
 
 
@@ -150,8 +150,7 @@ class Start:
     def apply(self, group: Group) -> Job:
         row = _held_or_lost(group, self.lease)
         is_first = row.state is JobState.PENDING
-        row = replace(
-            row,
+        row = row.but(
             state=advance(row.id, row.state, JobState.STARTED) if is_first else row.state,
             started_at=group.now if row.started_at is None else row.started_at,
             attempts=row.attempts + 1,
@@ -180,7 +179,7 @@ class Append:
     def apply(self, group: Group) -> JobEvent:
         row = _held_or_lost(group, self.lease)
         if self.kind is EventKind.PROGRESS:
-            row = replace(row, progress=self.payload["progress"])
+            row = row.but(progress=self.payload["progress"])
         return group.put_with_event(row, self.kind, self.payload)
 
 
@@ -202,9 +201,9 @@ class Release:
             return
         again_at = self.not_before if row.deadline_at is None else min(self.not_before, row.deadline_at)
         is_due = again_at <= group.now
-        row = replace(row, lease_token=None, turn=FRONT if is_due else None, due_at=None if is_due else again_at)
+        row = row.but(lease_token=None, turn=FRONT if is_due else None, due_at=None if is_due else again_at)
         if self.cause is None:
-            group.put(replace(row, attempts=self.lease.job.attempts))
+            group.put(row.but(attempts=self.lease.job.attempts))
         else:
             group.put_with_event(row, EventKind.RETRYING, _retrying(row, self.cause, self.not_before))
 
@@ -229,8 +228,7 @@ class Finish:
         row = _ended(row, ending.state, group.now)
         group.put_with_event(row, TERMINAL_KIND[ending.state], _ended_payload(row, ending))
         group.endings.append({"key": row.id, **self.columns})
-        job = with_standing(self.lease.job, row)
-        return replace(job, output=ending.output, error=ending.error, usage=ending.usage)
+        return with_standing(self.lease.job, row, output=ending.output, error=ending.error, usage=ending.usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +260,7 @@ class Requeue:
     def apply(self, group: Group) -> None:
         row = group.rows[self.job_id]
         is_orphan = row.lease_token is not None
-        row = replace(row, lease_token=None, due_at=None, turn=FRONT)
+        row = row.but(lease_token=None, due_at=None, turn=FRONT)
         if is_orphan and row.state is JobState.STARTED:
             group.put_with_event(row, EventKind.RETRYING, _retrying(row, ORPHANED, group.now))
         else:
@@ -296,8 +294,7 @@ def _retrying(row: Standing, cause: Json, not_before: float) -> Json:
 
 def _ended(row: Standing, state: JobState, now: float) -> Standing:
     """Raises JobTerminal."""
-    return replace(
-        row,
+    return row.but(
         state=advance(row.id, row.state, state),
         completed_at=now,
         progress=1.0 if state is JobState.COMPLETED else row.progress,
@@ -314,7 +311,7 @@ def _ended_payload(row: Standing, ending: Ending) -> Json:
     return payload
 
 
-def with_standing(job: Job, row: Standing) -> Job:
+def with_standing(job: Job, row: Standing, **ended: Any) -> Job:  # Any: of its ending, by the names of Job
     """The job as its row stands now."""
     return replace(
         job,
@@ -326,4 +323,5 @@ def with_standing(job: Job, row: Standing) -> Job:
         node_id=row.node_id,
         model=row.model,
         progress=row.progress,
+        **ended,
     )

@@ -4,10 +4,11 @@ A handful of statements for the whole group, whatever its size: the reads are se
 unknown length is used in reads only: in an executemany it would make one statement per row. Runs on the writer's thread.
 """
 
-import secrets
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, null, select, update
@@ -34,7 +35,7 @@ KEYS: Final = 256  # looked up by one statement
 REQUEUED_AT_ONCE: Final = 500  # jobs that one claim takes back; a claim after it takes the rest
 
 _jobs, _events, _counters = tables.jobs, tables.events, tables.counters
-_STANDING: Final = tuple(column.name for column in fields(Standing))
+_STANDING: Final = Standing._fields  # its public name, in spite of the underscore
 
 DUE = (
     select(*(_jobs.c[name] for name in _STANDING))
@@ -167,9 +168,7 @@ def _standings(connection: Connection, ids: Iterable[JobId]) -> dict[JobId, Stan
 
 
 def _standing(row: Any) -> Standing:  # Any: a row of the standing columns
-    columns = row._asdict()  # its public name, in spite of the underscore
-    columns["state"] = JobState(columns["state"])
-    return Standing(**columns)
+    return Standing._make(row).but(state=JobState(row.state))
 
 
 def _found(connection: Connection, among: Callable[[int], Select[Any]], keys: Sequence[str]) -> Iterator[Any]:
@@ -236,7 +235,7 @@ def _turns(connection: Connection, creates: Sequence[Create]) -> Turns:
 
 def _write(connection: Connection, group: Group) -> None:
     if group.created:
-        rows = [{**columns, **_columns_of(group.rows[columns["id"]])} for columns in group.created]
+        rows = [{**columns, **_moving(group.rows[columns["id"]])} for columns in group.created]
         execute_many(connection, INSERT_JOB, rows)
     created = {columns["id"] for columns in group.created}
     moved = [{"key": row.id, **_moving(row)} for row in group.changed.values() if row.id not in created]
@@ -260,14 +259,11 @@ def _write_counters(connection: Connection, group: Group) -> None:
         execute_many(connection, INSERT_COUNTER, new)
 
 
-def _columns_of(row: Standing) -> dict[str, object]:
-    return {"id": row.id, "organization_id": row.organization_id, "lane": row.lane, "priority": row.priority} | _moving(
-        row
-    )
-
-
 def _moving(row: Standing) -> dict[str, object]:
-    return {name: getattr(row, name) for name in _MOVING} | {"state": row.state.value}
+    return dict(zip(_MOVING, _moving_of(row), strict=True)) | {"state": row.state.value}
+
+
+_moving_of: Final = attrgetter(*_MOVING)
 
 
 # ---- claiming ----
@@ -309,7 +305,7 @@ def _claim(connection: Connection, claim: Claim, now: float) -> Claimed:
         if room > 0
         for row in fetch(connection, NEXT_IN_LANE, {"lane": lane, "room": room})
     ]
-    leases = [Lease(job, secrets.token_hex(8), now + claim.lease_s) for job in jobs]
+    leases = [Lease(job, f"{random.getrandbits(64):016x}", now + claim.lease_s) for job in jobs]
     if leases:
         execute_many(
             connection,

@@ -3,8 +3,8 @@
     python scripts/bench/lists.py [--rows 1000 1000000] [--calls 200]
 
 The rows are written by SQL: of a hundred jobs ninety are completed text, two failed, one is cancelled; every thousandth is
-of a rare model that no job failed with. Prints a table for people, then one line of JSON; the plans are held by
-tests/router/store/test_queries.py.
+of a rare model that no job failed with. Prints a table for people with the query plan of each at the most jobs, then one
+line of JSON; that no plan walks what it drops is held by tests/router/store/test_queries.py.
 """
 
 import argparse
@@ -17,25 +17,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from sqlalchemy import Select
+from sqlalchemy.dialects import sqlite
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from protos.types import DEFAULT_ORGANIZATION, Modality
+from router.jobs import JobId, JobState
+from router.store import queries
+from router.store.base import JobFilter
+from router.store.listing import job_list
 from router.store.sql import SqlStore
 from scripts.bench.lib.box import box
 from scripts.bench.lib.wire import Wire
 
+# What is asked of the list, as the query has it; the middle job stands for {job}.
+LISTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "list": {},
+    "list from the middle": {"cursor": "{job}"},
+    "status": {"status": "completed"},
+    "rare status": {"status": "cancelled"},
+    "modality": {"modality": "image"},
+    "model": {"model": "rare"},
+    "model and status, none": {"model": "rare", "status": "failed"},
+    "all filters": {"model": "fake-text", "status": "completed", "modality": "text", "tier": "basic"},
+}
 CALLS: Final = {
     "one job": "/v1/jobs/{job}",
-    "list": "/v1/jobs",
-    "list from the middle": "/v1/jobs?cursor={job}",
-    "status": "/v1/jobs?status=completed",
-    "rare status": "/v1/jobs?status=cancelled",
-    "modality": "/v1/jobs?modality=image",
-    "model": "/v1/jobs?model=rare",
-    "model and status, none": "/v1/jobs?model=rare&status=failed",
-    "all filters": "/v1/jobs?model=fake-text&status=completed&modality=text&tier=basic",
+    **{name: "/v1/jobs?" + urlencode(asked, safe="{}") for name, asked in LISTS.items()},
 }
 # ULIDs, one a millisecond: Crockford's digits of the row's number behind a fixed beginning.
 FILL: Final = """
@@ -52,14 +67,53 @@ FROM row
 """
 
 
-async def measured(rows: int, calls: int, folder: Path) -> dict[str, float]:
-    """Milliseconds of each call, the fastest of many: on a busy machine the rest tells of the neighbours."""
+@dataclass(frozen=True)
+class Measured:
+    """Milliseconds of each call, the fastest of many: on a busy machine the rest tells of the neighbours. And the plans."""
+
+    fastest_ms: Mapping[str, float]
+    plans: Mapping[str, Sequence[str]]
+
+
+async def measured(rows: int, calls: int, folder: Path) -> Measured:
     await _make(folder)
     _fill(folder / "fabric.db", rows)
+    job = f"job_01HF7YAT{rows // 2:018d}"
+    plans = _plans(folder / "fabric.db", JobId(job))
     async with box(folder, with_node=False) as running:
         wire = await Wire.open(running.port)
-        job = f"job_01HF7YAT{rows // 2:018d}"
-        return {name: await _fastest_ms(wire, path.format(job=job), calls) for name, path in CALLS.items()}
+        fastest = {name: await _fastest_ms(wire, path.format(job=job), calls) for name, path in CALLS.items()}
+    return Measured(fastest, plans)
+
+
+def _plans(path: Path, job: JobId) -> dict[str, Sequence[str]]:
+    """How the statements behind the calls reach jobs, as the database says; what it says several times stands once."""
+    statements = {"one job": (queries.job(job), {})} | {
+        name: job_list(_filter(asked, job)) for name, asked in LISTS.items()
+    }
+    with sqlite3.connect(path) as connection:
+        plans = {name: _plan(connection, *statement) for name, statement in statements.items()}
+    connection.close()
+    return plans
+
+
+def _filter(asked: Mapping[str, str], job: JobId) -> JobFilter:
+    return JobFilter(
+        organization_id=DEFAULT_ORGANIZATION,
+        status=JobState(asked["status"]) if "status" in asked else None,
+        modality=Modality(asked["modality"]) if "modality" in asked else None,
+        tier=asked.get("tier"),
+        model=asked.get("model"),
+        before=job if "cursor" in asked else None,
+        limit=21,
+    )
+
+
+def _plan(connection: sqlite3.Connection, statement: Select[Any], given: Mapping[str, object]) -> Sequence[str]:
+    compiled = statement.compile(dialect=sqlite.dialect())
+    values = [{**compiled.params, **given}[name] for name in compiled.positiontup or ()]
+    details = (row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values))
+    return list(dict.fromkeys(detail for detail in details if " jobs" in detail))
 
 
 async def _make(folder: Path) -> None:
@@ -95,13 +149,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 1_000_000])
     parser.add_argument("--calls", type=int, default=200)
     options = parser.parse_args()
-    figures = {}
+    found: dict[int, Measured] = {}
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=".") as name:
-            figures[rows] = asyncio.run(measured(rows, options.calls, Path(name).absolute()))
-    print(f"{'fastest, ms':24}" + "".join(f"{rows:>12,}" for rows in figures))
+            found[rows] = asyncio.run(measured(rows, options.calls, Path(name).absolute()))
+    print(f"{'fastest, ms':24}" + "".join(f"{rows:>12,}" for rows in found))
     for call in CALLS:
-        print(f"{call:24}" + "".join(f"{of_rows[call]:>12}" for of_rows in figures.values()))
+        print(f"{call:24}" + "".join(f"{of_rows.fastest_ms[call]:>12}" for of_rows in found.values()))
+    for call, plan in found[options.rows[-1]].plans.items():
+        print(f"{call}:", *plan, sep="\n    ")
+    figures = {rows: of_rows.fastest_ms for rows, of_rows in found.items()}
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
     versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     print(json.dumps({"bench": "lists", "fastest_ms": figures, **machine, **versions, "commit": _commit()}))
