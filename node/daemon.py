@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -140,7 +139,7 @@ class Daemon:
             return None
         try:
             recorder = Recorder(
-                Path(settings.trace),
+                settings.trace_path,
                 settings.trace_bytes,
                 capacity_bytes=self._capacity_bytes,
                 threads=self._device.threads,

@@ -8,7 +8,8 @@ has its memory within
 
 where each term is the longest of all models: a load, a residency (ledger.residency_s), the time that a task holds its seat,
 an unload. The first term is for those that may pass it: who waits for less than min_residency_s may be overtaken by a model
-that fits without more ado. What waits longer than load_wait_s is refused by name.
+that fits without more ado. A task that comes while its model is claimed waits for the end of that claim first, which is the
+wait of another model and has the same bound. What waits longer than load_wait_s is refused by name.
 
 Not about loading and unloading (registry.py) nor about what fits (memory/ledger.py), which is pure.
 """

@@ -137,8 +137,7 @@ class NodeService:
         self._empty.clear()
         run.work = asyncio.create_task(self._carry(run), name=f"task {task.id}")
         if task.timeout_s is not None:
-            limit = DeadlineExceeded(f"task {task.id!r} did not end within its timeout of {task.timeout_s} s")
-            timer = asyncio.get_running_loop().call_later(task.timeout_s, self._interrupt, run, limit)
+            timer = asyncio.get_running_loop().call_later(task.timeout_s, self._time_out, run)
             run.work.add_done_callback(lambda _: timer.cancel())
         return run
 
@@ -209,6 +208,11 @@ class NodeService:
         self._end(run, error)
         assert run.work is not None, "an accepted run without its work: this is a bug"
         run.work.cancel()
+
+    def _time_out(self, run: Run) -> None:
+        where = f"it had its seat for {run.seated_s:.3g} s" if run.is_seated else "it still waited for a seat"
+        limit = f"task {run.task.id!r} did not end within its timeout of {run.task.timeout_s} s: {where}"
+        self._interrupt(run, DeadlineExceeded(limit))
 
     def _end(self, run: Run, error: FabricError) -> None:
         run.fail(error)

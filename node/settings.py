@@ -15,6 +15,7 @@ from protos.errors import InputInvalid
 from protos.types import NodeId
 
 PREFIX: Final = "FABRIC_NODE_"
+_FIRST: Final = "node-0"
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -23,7 +24,7 @@ class NodeSettings:
     """Each field is also an environment variable: FABRIC_NODE_ and its name in capitals."""
 
     listen: str = "127.0.0.1:3100"  # host:port or unix:/path; loopback only, since the contract has no keys yet
-    node_id: str = "node-0"  # how routers and the events call it
+    node_id: str = _FIRST  # how routers and the events call it
     device: str = "auto"  # auto, cpu, cuda, cuda:1; auto: the first GPU, else the CPU
     threads: int = (
         0  # of a CPU device; 0: half of the processors, since two threads of one core do not add up in matrix work
@@ -83,6 +84,12 @@ class NodeSettings:
                 given[name] = _read(key, environ[key], types[name])
         given.update({name: value for name, value in (overrides or {}).items() if value is not None})
         return cls(**given)  # type: ignore[arg-type]  # each value was read as the type of its field
+
+    @property
+    def trace_path(self) -> Path:
+        """Of its own for each node that `up` starts: FILE, then FILE with the node's id before the suffix."""
+        path = Path(self.trace)
+        return path if self.node_id == _FIRST else path.with_name(f"{path.stem}-{self.node_id}{path.suffix}")
 
     @property
     def id(self) -> NodeId:

@@ -1,6 +1,6 @@
 """Which task made a step throw: bisection over those who can be put aside without loss. Pure.
 
-A step that throws names no culprit. Tasks that never sat in a good step are suspected first; a task that has shown its
+A step that throws names no culprit, and there may be none: it is tried once more as it was (lane.py). Tasks that never sat in a good step are suspected first; a task that has shown its
 caller no output can leave its seat and take it again later. Who is put aside comes back after the next good step, so each
 culprit is found in about log2(suspects) throws and fails alone.
 """

@@ -187,8 +187,10 @@ class Lane:
         translated, was_on_trial, self._on_trial = _translated(error, self.model), self._on_trial, True
         if isinstance(translated, OutOfMemory):
             self._release()
-            if not was_on_trial:
-                return  # what was released may be enough for the same seats
+        if not was_on_trial:
+            log.warning("a step of model %s threw and is tried once more", self.model, exc_info=error)
+            return  # once more as it was: what is nobody's fault, or needs what was released, hurts nobody
+        if isinstance(translated, OutOfMemory):
             self._seat_limit, self._full_steps = max(1, (len(self._seats) + len(gone)) // 2), 0
         if gone or not self._seats:
             return  # who left may have been the culprit: the next step tells, without them

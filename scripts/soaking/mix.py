@@ -31,10 +31,13 @@ class Plan:
     is_bad: bool
     caller: Caller
     after_events: int  # that a caller who cancels or leaves has read before
+    is_poison: bool = False  # every step that it sits in throws
 
 
-def next_plan(spec: ModelSpec, chance: random.Random) -> Plan:
+def next_plan(spec: ModelSpec, chance: random.Random, *, poison_share: float = 0.0) -> Plan:
     """A request for that model."""
+    if chance.random() < poison_share:
+        return Plan(_GOOD[spec.modality](chance), is_bad=False, caller="reads", after_events=0, is_poison=True)
     if chance.random() < _BAD_SHARE:
         return Plan(chance.choice(_bad(spec)), is_bad=True, caller="reads", after_events=0)
     request = _GOOD[spec.modality](chance)

@@ -1,9 +1,10 @@
 """A node under mixed load for minutes: every request is answered exactly once, and neither memory nor seats leak.
 
-    scripts/soak [--minutes 10] [--models models.toml]
+    scripts/soak [--minutes 10] [--models models.toml] [--faults]
 
 Starts a node in this process and asks every modality that the models serve of it over gRPC, with bad requests, cancels
-and callers that go away. Prints a table for people, then one line of JSON; ends with 1 and the reasons when it failed.
+and callers that go away. With --faults every engine's steps throw now and then, and some requests make each step throw that
+they sit in: they fail alone, and the others are answered. Prints a table for people, then one line of JSON; ends with 1 and the reasons when it failed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,13 +26,15 @@ import grpc
 from node.catalog import read_catalog
 from node.daemon import Daemon
 from node.engine import ModelSpec
+from node.engines import loader as engine_loader
 from node.settings import NodeSettings
 from protos import codec
 from protos.errors import FabricError
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.fabric.node.v1 import node_pb2_grpc
 from protos.grpc_status import from_rpc_error
-from protos.types import Finished, Modality, Task, TaskId
+from protos.types import Finished, Modality, ModelId, Task, TaskId
+from scripts.soaking.faulty import POISON, Throws, faulty_loader
 from scripts.soaking.mix import Plan, next_plan
 from scripts.soaking.tally import Answer, Tally, judged, memory_now
 
@@ -39,6 +43,7 @@ ANSWER_S: Final = 300.0  # a request that has no end by then is lost
 REST_S: Final = 60.0  # for callers that went away to be noticed
 WARM_UP_S: Final = 120.0  # or a fifth of the whole, when that is less: then the first look at the memory
 LOOKS: Final = 5  # at the memory, after that
+POISON_SHARE: Final = 0.03  # of the requests, with --faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Soak:
     specs: tuple[ModelSpec, ...]
     tally: Tally
     chance: random.Random
+    has_faults: bool = False
 
     async def load(self, seconds: float) -> None:
         """All callers at it for so long; returns when the node is at rest."""
@@ -62,8 +68,9 @@ class Soak:
 
     async def _call_until(self, spec: ModelSpec, until_s: float) -> None:
         while time.monotonic() < until_s:
-            plan = next_plan(spec, self.chance)
-            task = Task(id=TaskId(f"{self.chance.getrandbits(64):016x}"), request=plan.request, model=spec.id)
+            plan = next_plan(spec, self.chance, poison_share=POISON_SHARE if self.has_faults else 0.0)
+            name = f"{POISON if plan.is_poison else ''}{self.chance.getrandbits(64):016x}"
+            task = Task(id=TaskId(name), request=plan.request, model=spec.id)
             began_s = time.monotonic()
             try:
                 async with asyncio.timeout(ANSWER_S):
@@ -88,7 +95,7 @@ class Soak:
                     return Answer("left")
         except grpc.aio.AioRpcError as rpc_error:
             error = from_rpc_error(rpc_error, "the node")
-        return judged(plan, ends, error)
+        return judged(plan, ends, error, has_faults=self.has_faults)
 
     async def _cancel(self, task_id: TaskId) -> None:
         try:
@@ -119,14 +126,18 @@ class Soak:
         return sum(model.succeeded + model.failed + model.cancelled for model in models)
 
 
-async def soak(models: Path, seconds: float, growth_limit_mib: float, seed: int) -> tuple[Tally, list[str]]:
+async def soak(
+    models: Path, seconds: float, growth_limit_mib: float, seed: int, *, has_faults: bool = False, trace: str = ""
+) -> tuple[Tally, list[str]]:
     """What came of it, and why it failed: nothing when it did not."""
     tally, began_s = Tally(), time.monotonic()
+    throws: dict[ModelId, Throws] = defaultdict(Throws)
+    loader = faulty_loader(engine_loader, seed, throws) if has_faults else engine_loader
     with tempfile.TemporaryDirectory() as data:
-        settings = NodeSettings(listen="127.0.0.1:0", models_path=models, data_dir=Path(data))
-        async with Daemon(settings) as daemon, grpc.aio.insecure_channel(daemon.target) as channel:
+        settings = NodeSettings(listen="127.0.0.1:0", models_path=models, data_dir=Path(data), trace=trace)
+        async with Daemon(settings, loader) as daemon, grpc.aio.insecure_channel(daemon.target) as channel:
             stub = node_pb2_grpc.NodeStub(channel)  # type: ignore[no-untyped-call]
-            running = Soak(daemon, stub, tuple(read_catalog(models)), tally, random.Random(seed))
+            running = Soak(daemon, stub, tuple(read_catalog(models)), tally, random.Random(seed), has_faults)
             warm_up_s = min(WARM_UP_S, seconds / 5)
             for part_s in (warm_up_s, *[(seconds - warm_up_s) / LOOKS] * LOOKS):
                 await running.load(part_s)
@@ -134,6 +145,10 @@ async def soak(models: Path, seconds: float, growth_limit_mib: float, seed: int)
             faults = [*tally.faults(growth_limit_mib), *running.held()]
             if running.ended() != tally.sent:
                 faults.append(f"{tally.sent} requests were sent, and the node has ended {running.ended()}")
+            if has_faults:
+                tally.throws = {model: (each.by_chance, each.by_poison) for model, each in throws.items()}
+                faults += [f"no step of {s.id} threw by chance" for s in running.specs if not throws[s.id].by_chance]
+                faults += [f"no step of {s.id} threw for poison" for s in running.specs if not throws[s.id].by_poison]
     return tally, faults
 
 
@@ -142,10 +157,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--models", type=Path, default=Path("models.toml"))
     parser.add_argument("--growth-mib", type=float, default=16.0, help="that memory may grow by after the warm-up")
+    parser.add_argument("--faults", action="store_true", help="steps of every engine throw now and then")
+    parser.add_argument("--trace", default="", help="a file to record what came, for `fabric-node replay`")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     try:
-        tally, faults = asyncio.run(soak(options.models, options.minutes * 60, options.growth_mib, options.seed))
+        tally, faults = asyncio.run(
+            soak(
+                options.models,
+                options.minutes * 60,
+                options.growth_mib,
+                options.seed,
+                has_faults=options.faults,
+                trace=options.trace,
+            )
+        )
     except FabricError as error:
         sys.exit(error.message)
     print(tally.table())

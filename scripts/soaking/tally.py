@@ -9,12 +9,13 @@ from typing import Final, Literal, TypeAlias
 import psutil
 
 from node.memory import host
-from protos.errors import Cancelled, FabricError, InputInvalid
+from protos.errors import Cancelled, FabricError, InputInvalid, Internal
 from protos.types import ModelId
 from scripts.soaking.mix import Plan
 
-Outcome: TypeAlias = Literal["finished", "refused", "cancelled", "left", "wrong"]
-OUTCOMES: Final[tuple[Outcome, ...]] = ("finished", "refused", "cancelled", "left", "wrong")
+Outcome: TypeAlias = Literal["finished", "refused", "cancelled", "left", "poisoned", "broken", "wrong"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("finished", "refused", "cancelled", "left", "poisoned", "broken", "wrong")
+BROKEN_SHARE: Final = 0.1  # of a model's requests: more that fail for no fault of theirs is a fault
 RESIDENT_SLACK: Final = 3  # pages with a few used bytes: 700 to 750 MiB was seen while 433 stayed allocated
 _MIB: Final = 1 << 20
 
@@ -27,10 +28,15 @@ class Answer:
     said: str = ""
 
 
-def judged(plan: Plan, ends: int, error: FabricError | None) -> Answer:
-    """ends: the Finished events that its caller read; error: what its stream ended with."""
+def judged(plan: Plan, ends: int, error: FabricError | None, *, has_faults: bool = False) -> Answer:
+    """ends: the Finished events that its caller read; error: what its stream ended with. has_faults: steps throw by chance.
+
+    Who is alone when a step throws, or has all been heard, fails with it: nobody can tell that it was not the culprit.
+    """
+    if isinstance(error, Internal) and has_faults and not ends:
+        return Answer("poisoned" if plan.is_poison else "broken")
     if error is None:
-        if ends == 1 and not plan.is_bad:
+        if ends == 1 and not plan.is_bad and not plan.is_poison:
             return Answer("finished")
         return Answer("wrong", f"{ends} results of {'a bad' if plan.is_bad else 'a'} request: {plan.request!r:.200}")
     if isinstance(error, InputInvalid) and plan.is_bad and not ends:
@@ -61,6 +67,7 @@ class Tally:
     waits_s: dict[ModelId, list[float]] = field(default_factory=lambda: defaultdict(list))  # of those that finished
     wrongs: list[str] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    throws: dict[ModelId, tuple[int, int]] = field(default_factory=dict)  # steps, by chance and for poison
 
     @property
     def sent(self) -> int:
@@ -94,6 +101,11 @@ class Tally:
         return [
             *self.wrongs[:10],
             *(f"no request of {model} finished" for model in self.outcomes if not self.waits_s[model]),
+            *(
+                f"{counts['broken']} of {sum(counts.values())} requests of {model} failed with a step that was not theirs"
+                for model, counts in self.outcomes.items()
+                if counts["broken"] > max(3, BROKEN_SHARE * sum(counts.values()))
+            ),
             *(f"{what} {more:.1f} MiB more than after the warm-up" for what, more, limit in grown if more > limit),
         ]
 
@@ -106,6 +118,10 @@ class Tally:
             f"after {look.at_s:6.0f} s: {look.allocated_mib:8.1f} MiB allocated, {look.resident_mib:8.1f} resident"
             for look in self.memory
         ]
+        lines += [
+            f"{model}: {by_chance} steps threw by chance, {by_poison} for a poison task"
+            for model, (by_chance, by_poison) in self.throws.items()
+        ]
         return "\n".join(lines)
 
     def figures(self) -> dict[str, object]:
@@ -116,6 +132,7 @@ class Tally:
         }  # fmt: skip
         return {
             "requests": self.sent,
+            "throws": self.throws,
             "models": models,
             "allocated_growth_mib": round(allocated, 2),
             "resident_growth_mib": round(resident, 2),

@@ -62,6 +62,7 @@ def test_durations(tmp_path: Path, text: str, seconds: float | None) -> None:
         (GOOD + "seats = 0\n", "model 'm': seats", "is 0: give a whole number of at least 1"),
         (GOOD + 'seats = "many"\n', "model 'm': seats", "'many'"),
         (GOOD + "preload = 1\n", "model 'm': preload", "true or false"),
+        (GOOD + "pin = 1\n", "model 'm': pin", "true or false"),
         (GOOD + 'dtype = "int3"\n', "model 'm': dtype", "float32"),
         (GOOD + 'keep_alive = "5 min"\n', "model 'm': keep_alive", "forever"),
         (GOOD + "keep_alive = -1\n", "model 'm': keep_alive", "-1"),

@@ -312,7 +312,24 @@ async def test_a_task_over_its_time_ends_with_its_timeout(start_node: StartNode)
         error = await client.error_of(text(timeout_s=0.05))
         gate.set()
     assert isinstance(error, DeadlineExceeded)
-    assert "0.05 s" in error.message
+    assert "0.05 s: it had its seat for" in error.message
+
+
+async def test_a_task_whose_time_is_over_while_it_waits_says_so_and_leaves_its_place(start_node: StartNode) -> None:
+    gate = threading.Event()
+    models = (
+        '[[model]]\nid = "talk"\nengine = "fake"\nmodality = "text"\ndefault = true\nseats = 1\nwaiting_limit = 1\n'
+    )
+    async with start_node(models, faults=Faults(gate=gate)) as client:
+        seated = client.events(text("seated"))
+        assert [type(await anext(seated)) for _ in range(2)] == [Queued, Started]
+        error = await client.error_of(text("late", timeout_s=0.05))
+        next_one = asyncio.create_task(client.run(text("next")))
+        gate.set()
+        assert isinstance((await next_one)[-1], Finished)
+        await seated.aclose()
+    assert isinstance(error, DeadlineExceeded)
+    assert "it still waited for a seat" in error.message
 
 
 async def test_an_id_that_runs_cannot_be_used_for_another_request(start_node: StartNode) -> None:

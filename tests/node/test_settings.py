@@ -46,8 +46,21 @@ def test_what_is_no_address_is_refused(listen: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"device": "tpu"}, {"quantum_s": 0}, {"threads": -1}, {"stall_s": 0}, {"hang_s": -1}, {"node_id": ""}, {"memory_bytes": -1}],
+    [
+        {"device": "tpu"},
+        {"quantum_s": 0},
+        {"threads": -1},
+        {"stall_s": 0},
+        {"hang_s": -1},
+        {"node_id": ""},
+        {"memory_bytes": -1},
+    ],
 )
 def test_a_value_out_of_range_is_named_with_its_variable(wrong: dict[str, object]) -> None:
     with pytest.raises(InputInvalid, match=f"FABRIC_NODE_{next(iter(wrong)).upper()}"):
         NodeSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_each_node_of_several_has_a_trace_of_its_own() -> None:
+    paths = [NodeSettings(trace="/t/trace.jsonl", node_id=f"node-{number}").trace_path for number in range(2)]
+    assert paths == [Path("/t/trace.jsonl"), Path("/t/trace-node-1.jsonl")]

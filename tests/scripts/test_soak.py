@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from protos.errors import Cancelled, InputInvalid, Internal
 from protos.types import ModelId, TextRequest
 from scripts.soaking.mix import Caller, Plan
 from scripts.soaking.soak import soak
 from scripts.soaking.tally import Answer, Memory, Tally, judged
 
+ROOT = Path(__file__).parents[2]
 FAKES = "".join(
     f'[[model]]\nid = "{modality}"\nengine = "{engine}"\nmodality = "{modality}"\nseats = 2\n'
     for modality, engine in {"text": "fake", "embedding": "fake", "image": "fake", "audio": "fake-beside"}.items()
@@ -24,8 +27,23 @@ async def test_mixed_load_ends_every_request_once_and_leaks_nothing(tmp_path: Pa
     assert sum(counts["left"] for counts in tally.outcomes.values()) > 0
 
 
-def plan(*, is_bad: bool = False, caller: Caller = "reads") -> Plan:
-    return Plan(TextRequest(prompt="a"), is_bad=is_bad, caller=caller, after_events=1)
+async def test_steps_that_throw_fail_the_poison_alone_and_leak_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(FAKES)
+    tally, faults = await soak(tmp_path / "models.toml", 12.0, growth_limit_mib=16.0, seed=2, has_faults=True)
+    assert faults == []
+    assert sum(counts["poisoned"] for counts in tally.outcomes.values()) > 0
+    assert all(counts["finished"] > 10 * counts["broken"] for counts in tally.outcomes.values())
+
+
+@pytest.mark.long
+async def test_a_minute_of_all_the_models_that_ship_with_faults_in_each() -> None:
+    tally, faults = await soak(ROOT / "models.toml", 60.0, growth_limit_mib=48.0, seed=3, has_faults=True)
+    assert faults == []
+    assert len(tally.throws) == 4
+
+
+def plan(*, is_bad: bool = False, caller: Caller = "reads", is_poison: bool = False) -> Plan:
+    return Plan(TextRequest(prompt="a"), is_bad=is_bad, caller=caller, after_events=1, is_poison=is_poison)
 
 
 def test_each_end_that_a_caller_may_get_is_right_for_it_alone() -> None:
@@ -44,6 +62,10 @@ def test_each_end_that_a_caller_may_get_is_right_for_it_alone() -> None:
         judged(plan(is_bad=True), 1, None),
     ]
     assert {answer.outcome for answer in wrong} == {"wrong"}
+    assert judged(plan(is_poison=True), 0, broken, has_faults=True).outcome == "poisoned"
+    assert judged(plan(), 0, broken, has_faults=True).outcome == "broken"
+    assert judged(plan(is_poison=True), 1, None, has_faults=True).outcome == "wrong"
+    assert judged(plan(), 1, broken, has_faults=True).outcome == "wrong"
 
 
 def test_growth_and_wrong_answers_are_faults() -> None:

@@ -145,3 +145,14 @@ def test_a_large_model_is_not_starved_by_small_ones_that_always_fit() -> None:
 
     small = manner(gib=0.4)
     play([*((model(name), small) for name in ("s1", "s2", "s3")), (model("large"), manner(gib=1.0))], scene)
+
+
+def test_a_lone_request_takes_its_seat_at_once_and_nothing_waits_for_company() -> None:
+    async def scene(asking: Asking) -> None:
+        await asking.ask("m")
+        for _ in range(5):
+            await asyncio.sleep(3.0)
+            assert await asking.ask("m", steps=4) == 0.0
+            assert asking.ends_s[-1] == pytest.approx(4 * STEP_S)
+
+    play([(model("m"), manner(step_s=STEP_S))], scene)

@@ -52,7 +52,7 @@ async def test_the_waits_of_a_replay_are_those_that_a_real_node_had(start_node: 
             group.create_task(client.run(replace(task, model=ModelId("talk"))))
     text = path.read_text()
     assert not any(word in text for word in (SECRET, "word", "firm", "t23"))
-    report = compared(read_trace(path), Changes())
+    report = await asyncio.to_thread(compared, read_trace(path), Changes())  # it has an event loop of its own
     (talk,) = report.models
     assert (talk.requests, talk.refusals) == (24, {})
     assert talk.recorded is not None
@@ -70,7 +70,11 @@ async def test_what_is_refused_cancelled_or_wrong_is_recorded_as_such(start_node
     models = (
         '[[model]]\nid = "talk"\nengine = "fake"\nmodality = "text"\nseats = 1\nwaiting_limit = 1\ndefault = true\n'
     )
-    async with asyncio.timeout(30), start_node(models, faults=Faults(gate=gate), trace=str(path)) as client:
+
+    def beside(spec: ModelSpec) -> FakeEngine:  # or the loop would not take the next one in while the gate is closed
+        return FakeEngine(spec, faults=Faults(gate=gate), beside_threads=1)
+
+    async with asyncio.timeout(30), start_node(models, load=beside, trace=str(path)) as client:
         await client.error_of(Task(id=TaskId("bad"), request=TextRequest(prompt=""), timeout_s=9.0))
         seated = client.events(Task(id=TaskId("a"), request=TextRequest(prompt="a b"), priority=70))
         while not isinstance(await anext(seated), Started):
@@ -220,11 +224,11 @@ def test_a_weight_gives_a_model_more_of_a_device_that_is_wanted_by_two() -> None
 
 
 def test_the_same_trace_gives_the_same_report_and_an_hour_takes_seconds() -> None:
-    recorded = trace(*steady("chat", per_s=0.5, seconds=3600.0))
-    changes = Changes(added=(Added(model="new", per_s=0.2),), seed=3)
-    began = time.process_time()
+    recorded = trace(*steady("chat", per_s=0.1, seconds=3600.0))
+    changes = Changes(added=(Added(model="new", per_s=0.05),), seed=3)
+    began_s = time.process_time()
     first = compared(recorded, changes)
-    assert time.process_time() - began < 360  # two times an hour, ten times as fast at the very least
+    assert 2 * first.lasted_s > 20 * (time.process_time() - began_s)  # it was played twice
     assert first == compared(recorded, changes)
     assert first.lasted_s > 3590
 
