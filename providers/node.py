@@ -26,7 +26,6 @@ from protos.types import (
     ImageRequest,
     Model,
     ModelId,
-    ModelState,
     NodeStatus,
     ProviderId,
     Task,
@@ -34,8 +33,10 @@ from protos.types import (
     TaskId,
     Tier,
 )
-from providers.base import Health, Offer, Snapshot
+from providers.base import Offer, Snapshot
 from providers.many import NotServedError, Stream
+from providers.node_status import health_of, offers_of, served
+from providers.way import Way
 
 SILENCE_S: Final = 3.0  # gRPC keepalive does not notice a stopped process
 _STATUSES: Final = 6  # that fit into the silence: one that comes late is not yet a silence
@@ -83,6 +84,7 @@ class NodeProvider:
         self.id, self.target, self._peer = id, target, peer
         self._name = f"{peer.called} {target}"
         self._on_change, self._silence_s, self._clock = on_change, silence_s, clock
+        self._way = Way()
         self._status: NodeStatus | None = None
         self._offers: Sequence[Offer] = ()
         self._is_remote = not is_local(target)
@@ -142,7 +144,7 @@ class NodeProvider:
     def _see(self, status: NodeStatus) -> None:
         before = self.snapshot()
         self._status, self._seen_at, self._lost = status, self._clock(), ""
-        self._offers = _offers(status)  # once a status, not once a snapshot: each job takes several
+        self._offers = offers_of(status)  # once a status, not once a snapshot: each job takes several
         self._ring_if_changed(before)
 
     def _lose(self, reason: str) -> None:
@@ -158,7 +160,7 @@ class NodeProvider:
 
     def _ring_if_changed(self, before: Snapshot) -> None:
         now = self.snapshot()
-        if (before.health.status, _served(before)) != (now.health.status, _served(now)):
+        if (before.health.status, served(before)) != (now.health.status, served(now)):
             self._on_change()
 
     # ---- what is known ----
@@ -169,7 +171,7 @@ class NodeProvider:
             kind=self._peer.kind,
             tier=Tier.BASIC,
             offers=self._offers,
-            health=_health(self._status, self._lost, self._clock() - self._seen_at),
+            health=health_of(self._status, self._lost, self._clock() - self._seen_at),
             node=self._status,
             is_remote=self._is_remote,
         )
@@ -178,12 +180,12 @@ class NodeProvider:
 
     async def run(self, task: Task) -> AsyncIterator[TaskEvent]:
         self._require()
-        reader = EventReader()
+        reader, sent_s = EventReader(), self._clock()
         async with aclosing(self._pieces(await self._staged(task))) as pieces:
             async for piece in pieces:
                 event = reader.read(piece)
                 if event is not None:
-                    yield event
+                    yield self._way.told(event, self._clock() - sent_s)
 
     async def _pieces(self, message: pb.Task) -> AsyncGenerator[pb.TaskEvent, None]:
         """What the node says of the task: on the stream that all share, but for what would hold up the others on it."""
@@ -214,7 +216,7 @@ class NodeProvider:
         self._require()
         message = await self._staged(task)
         with self._errors():
-            return estimate_from(await self._answer(self._stub.Estimate, message))
+            return self._way.estimated(estimate_from(await self._answer(self._stub.Estimate, message)))
 
     async def load(self, model: ModelId) -> Model:
         """Returns when the model is ready, however long that takes while the node shows signs of life."""
@@ -294,36 +296,3 @@ def _chunks(blob: Blob) -> Iterator[pb.UploadChunk]:
     blob_id = uuid4().hex
     for start in range(0, len(blob.data), CHUNK_BYTES):
         yield pb.UploadChunk(blob_id=blob_id, data=blob.data[start : start + CHUNK_BYTES])
-
-
-def _served(snapshot: Snapshot) -> frozenset[ModelId]:
-    return frozenset(offer.model for offer in snapshot.offers)
-
-
-def _offers(status: NodeStatus) -> tuple[Offer, ...]:
-    """What the node serves. A model that failed to load is among it: the node says why when it is asked, and tries again."""
-    return tuple(
-        Offer(
-            model=model.model.id,
-            modality=model.model.modality,
-            is_default=model.model.is_default,
-            context_tokens=model.model.context_tokens,
-            max_batch=max(1, model.max_batch),
-            waiting=model.waiting,
-            running=model.running,
-        )
-        for model in status.models
-    )
-
-
-def _health(status: NodeStatus | None, lost: str, seen_s: float) -> Health:
-    if status is None or lost:
-        return Health(status="unavailable", reason=lost, seen_s=seen_s)
-    if status.draining or not status.ready:
-        return Health(status="unavailable", reason=status.reason or "draining", seen_s=seen_s)
-    failed = [
-        f"{model.model.id}: {model.model.error}" for model in status.models if model.model.state is ModelState.FAILED
-    ]
-    if failed:
-        return Health(status="degraded", reason="; ".join(failed), seen_s=seen_s)
-    return Health(status="healthy", seen_s=seen_s)

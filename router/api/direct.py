@@ -17,6 +17,7 @@ from protos.types import Finished, OrganizationId, Preview, Progress, Queued, Se
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, while_connected
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
+from router.api.quickly import post
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
 from router.decisions import Asker
 from router.ids import ulid
@@ -24,7 +25,7 @@ from router.jobs import Json
 from router.outputs import preview_json
 from router.routing import Candidate, Route, RoutingRequest
 from router.serving import Served, serve_once
-from router.tasks import segment_json, usage_json
+from router.tasks import delta_json, segment_json, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
 
@@ -37,7 +38,7 @@ class ExecuteShape(BaseModel):
     usage: Json
 
 
-@routes.post("/execute", response_model=Success[ExecuteShape], dependencies=[JSON_BODY])
+@post(routes, "/execute", DirectBody, response_model=Success[ExecuteShape])
 async def execute(
     request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
 ) -> Response:
@@ -131,8 +132,8 @@ def _event_text(body: DirectBody, by: Candidate, event: _Meanwhile) -> bytes:
             return event_text("started", shown)
         case Progress(fraction, step, steps):
             return event_text("progress", {"progress": fraction, "step": step, "steps": steps})
-        case TextDelta(text):
-            return event_text("output", {"text": text})
+        case TextDelta():
+            return event_text("output", delta_json(event))
         case SegmentDelta(segment):
             return event_text("output", {"segment": segment_json(segment)})
         case Preview():

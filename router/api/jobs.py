@@ -17,12 +17,12 @@ from ulid import ULID
 
 from protos.errors import FabricError, InputInvalid
 from protos.types import Modality, OrganizationId, Tier
-from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
+from router.api.context import Parts, WithOrganization, WithParts, WithPrincipal, WithReach
 from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape
 from router.api.job_usage import JobUsage
 from router.api.placement import check_servable, checked_request
-from router.api.quickly import KEY_CHARS, QuickRoute
+from router.api.quickly import KEY_CHARS, post
 from router.jobs import Job, JobId, JobRequest, JobState, new_job, unknown_job
 from router.principals import Principal
 from router.routing import RoutingRequest
@@ -38,6 +38,7 @@ _REPEATED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+@post(routes, "", JobBody, status_code=202, response_model=Success[JobShape], responses=_REPEATED)
 async def create_job(
     *,
     request: Request,
@@ -51,18 +52,6 @@ async def create_job(
     asked = body.request(parts.settings, principal, organization_id, idempotency_key)
     job, is_new = await submitted(parts, principal, asked, Dialect.FABRIC)
     return success(request, JobShape.of(job), 202 if is_new else 200, {"location": f"/v1/jobs/{job.id}"})
-
-
-routes.add_api_route(
-    "",
-    create_job,
-    methods=["POST"],
-    status_code=202,
-    dependencies=[JSON_BODY],
-    response_model=Success[JobShape],
-    responses=_REPEATED,
-    route_class_override=QuickRoute,
-)
 
 
 @routes.get("", response_model=Success[JobPage])
