@@ -153,15 +153,15 @@ def _expected(facts: Facts, hold: Hold | None) -> tuple[float | None, float | No
         return job.started_at, _end_of_running(facts)
     if estimate is None or isinstance(facts.route, FabricError):
         return None, None
-    start_at = facts.now + estimate.queue_s + estimate.load_s + _ahead_s(facts, estimate)
+    ahead = facts.place.ahead if facts.place is not None else None
+    start_at = facts.now + estimate.queue_s + estimate.load_s + ahead_s(ahead or 0, estimate, facts.max_batch)
     start_at = max(start_at, hold.until or start_at)
     return start_at, start_at + estimate.run_s
 
 
-def _ahead_s(facts: Facts, estimate: Estimate) -> float:
+def ahead_s(ahead: int, estimate: Estimate, max_batch: int) -> float:
     """Until those are through that are still before it in the router's queue, were they as long as it is."""
-    ahead = facts.place.ahead if facts.place is not None else None
-    return (ahead or 0) * estimate.run_s / max(facts.max_batch, 1)
+    return ahead * estimate.run_s / max(max_batch, 1)
 
 
 _TELLING_PROGRESS: Final = 0.05  # before that it says more of the beginning than of the rest

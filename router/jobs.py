@@ -86,11 +86,15 @@ class JobRequest:
 
     @property
     def lane(self) -> str:
-        """Jobs of one lane wait for the same thing: the model that was asked for, or the default of the modality."""
-        return self.model or DEFAULT_LANE + self.modality
+        return lane_of(self.modality, self.model)
 
 
 DEFAULT_LANE: Final = "default:"
+
+
+def lane_of(modality: Modality, model: str | None) -> str:
+    """Jobs of one lane wait for the same thing: the model that was asked for, or the default of the modality."""
+    return model or DEFAULT_LANE + modality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

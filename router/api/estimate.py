@@ -16,18 +16,20 @@ from providers.pricing import Price, expected_usage
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
+from router.explain import ahead_s
 from router.inputs import Remote
-from router.jobs import Json
+from router.jobs import Json, lane_of
 from router.quotes import Needs, quote_of
 from router.routing import Candidate, order
 from router.spending import CURRENCY, Quote, usd
+from router.store import queries
 from router.tasks import attached, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
 
 
 class Eta(BaseModel):
-    """Seconds, were it sent now; null where nobody can say."""
+    """Seconds, were it sent as a job now; null where nobody can say."""
 
     queue_s: float | None = None
     load_s: float | None = None
@@ -70,7 +72,7 @@ async def estimated(parts: Parts, body: DirectBody, organization_id: Organizatio
         if (known := _known(parts.catalog, body)) is None:
             raise
         return _of_catalog(known, task)
-    return await _at(best, task, parts)
+    return await _at(best, task, parts, lane_of(body.modality, body.model))
 
 
 def _check_no_url(body: DirectBody) -> None:
@@ -80,11 +82,19 @@ def _check_no_url(body: DirectBody) -> None:
         raise InputInvalid.at(found.path, "is not fetched for an estimate: upload the file and give its asset_id")
 
 
-async def _at(best: Candidate, task: Task, parts: Parts) -> EstimateShape:
+async def _at(best: Candidate, task: Task, parts: Parts, lane: str) -> EstimateShape:
     provider = parts.providers.get(best.provider_id)
     found = await provider.estimate(replace(task, model=best.model))
     snapshot = provider.snapshot()
+    found = _queued(found, snapshot, await parts.store.look(queries.waiting(lane, task.priority)))
     return _shape(task.modality, snapshot, found, best, has_key=_has_key(snapshot, task.organization_id, parts))
+
+
+def _queued(found: Estimate, snapshot: Snapshot, ahead: int) -> Estimate:
+    """With the wait for the jobs that the place has not taken yet, and knows nothing of."""
+    max_batch = next((offer.max_batch for offer in snapshot.offers if offer.model == found.model), 1)
+    before_s = ahead_s(ahead, found, max_batch)
+    return replace(found, queue_s=found.queue_s + before_s, total_s=found.total_s + before_s)
 
 
 def _has_key(snapshot: Snapshot, organization_id: OrganizationId, parts: Parts) -> bool:

@@ -3,7 +3,7 @@
 Select[Any]: what a row holds is not in its type.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
@@ -46,6 +46,16 @@ AHEAD = select(func.count()).where(
     ),
 )
 """The jobs that a claim takes before this one. It walks the lane's part of the queue, which waiting_limit bounds."""
+
+WAITING = select(func.count()).where(
+    _jobs.c.lane == bindparam("lane"), _jobs.c.turn.is_not(None), _jobs.c.priority >= bindparam("priority")
+)
+"""The jobs that a claim takes before a new one of that priority; those who come later in their organization's turn too."""
+
+
+def waiting(lane: str, priority: int) -> Callable[[Connection], int]:
+    return lambda connection: connection.scalar(WAITING, {"lane": lane, "priority": priority}) or 0
+
 
 PLACE = select(
     _jobs.c.id,

@@ -7,6 +7,8 @@ import httpx
 import pytest
 from edge import Edge
 
+from router.store import queries
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Json = dict[str, Any]  # Any: decoded JSON
@@ -35,6 +37,8 @@ async def test_a_full_place_holds_the_next_and_says_so(box: Edge, gate: threadin
     assert (held["status"], held["position"], held["held_by"]["code"]) == ("pending", 1, "no_room")
     assert f"of {SEATS} seats taken" in held["held_by"]["message"]
     assert (await explained(box, second))["position"] == 2
+    assert await box.parts.store.look(queries.waiting("default:text", 50)) == 2
+    assert await box.parts.store.look(queries.waiting("default:text", 51)) == 0
     assert held["expected_start_at"] <= held["expected_end_at"]  # the fake engine takes no time
     assert [each["provider_id"] for each in held["routing"]["candidates"]] == ["node"]
     assert [each["provider_id"] for each in held["routing"]["skipped"]] == ["echo"]

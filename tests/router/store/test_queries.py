@@ -63,6 +63,7 @@ STATEMENTS = {
     "next deadline": queries.NEXT_DEADLINE,
     "place": queries.PLACE,
     "jobs ahead": queries.AHEAD,
+    "jobs before a new one": queries.WAITING,
     "rows of a group": transaction.standings_among(4),
     "idempotency": transaction.ORIGINAL,
     "lowest turn": transaction.LOWEST_TURN,
