@@ -6,13 +6,14 @@ preempted: a seat is a slot of the whole context, so what was admitted can run t
 
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import torch
 from transformers import AutoTokenizer
 
 from node.engine import DeviceSpec, Failed, ModelSpec, Prepared, Step, StepEvent
-from node.engines.text.attention import Chunk, Layout, packed
+from node.engines.text.attention import Chunk, packed
 from node.engines.text.batch import Row, budget_of, plan
 from node.engines.text.lengths import Lengths
 from node.engines.text.model import TextModel, load_model, release
@@ -88,6 +89,7 @@ class TextEngine:
     @torch.inference_mode()
     def step(self, quantum_s: float | None) -> Step:
         started = time.perf_counter()
+        self._seats.copy_prefixes()
         rows = [Row(seat.pending, seat.served, seat.arrival) for seat in self._seats]
         counts = plan(rows, budget_of(self._step_tokens, self._affordable(quantum_s)))
         ready, logits = self._forward(counts)
@@ -154,13 +156,13 @@ class TextEngine:
                 begun = [seat, *self._seats.behind(seat)]
                 ready += begun
                 rows += [len(ids) - 1] * len(begun)
-        return ready, self._model.forward(ids, Layout(chunks, self._pool, self._model.device), rows)
+        return ready, self._model.run(ids, chunks, self._pool, rows)
 
     def _run_blank(self, chunks: Sequence[Chunk]) -> None:
         """A step of token 0, its logits sampled in the costliest way."""
         ids = [0] * sum(chunk.count for chunk in chunks)
-        rows = range(len(chunks))
-        logits = self._model.forward(ids, Layout(chunks, self._pool, self._model.device), rows)
+        ends = [end - 1 for end in accumulate(chunk.count for chunk in chunks)]
+        logits = self._model.run(ids, chunks, self._pool, ends)
         choose(logits, [Draw(_HEAVIEST, 0.5)] * len(chunks))
 
     def _advance(self, counts: Sequence[int]) -> dict[TaskId, int]:

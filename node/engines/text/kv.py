@@ -33,6 +33,8 @@ class KvPool:
     positions are multiplied by 0, which only a finite value survives.
     """
 
+    can_share = True  # a slot's first tokens can be copied to another
+
     def __init__(
         self,
         layers: Sequence[LayerShape],
@@ -62,6 +64,8 @@ class KvPool:
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copies the first `tokens` positions of a slot over another."""
+        if not tokens or source == target:
+            return
         for tensor in (*self._keys, *self._values):
             tensor[target, :, :tokens] = tensor[source, :, :tokens]
 

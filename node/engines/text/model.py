@@ -1,8 +1,9 @@
-"""An unmodified transformers model behind the packed forward: loaded, examined, proven.
+"""An unmodified transformers model: loaded, examined, proven. Behind the packed forward, or else through its own cache.
 
 Not about requests (engine.py) nor about the attention itself (attention.py).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,11 +15,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from node.engine import DeviceSpec, ModelSpec
 from node.engines import linears
-from node.engines.text.attention import INTERFACE, Layout, slot_attention
+from node.engines.text.attention import INTERFACE, Chunk, Layout, slot_attention
 from node.engines.text.kv import KvPool, LayerShape, pool_bytes
+from node.engines.text.own_cache import OwnCaches
 from node.engines.text.probe import examine
-from node.engines.text.selftest import cached_logits, eager_logits, sequences
+from node.engines.text.selftest import cached_logits, eager_logits, own_cache_logits, sequences
 from protos.errors import DoesNotFit, LoadFailed
+
+_log = logging.getLogger(__name__)
 
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _GIB: Final = 1 << 30
@@ -29,10 +33,10 @@ _SPARE_BYTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A causal language model whose attention reads and writes a slot KV cache."""
+    """A causal language model."""
 
     module: PreTrainedModel
-    layers: Sequence[LayerShape]
+    layers: Sequence[LayerShape]  # whose attention reads and writes a slot KV cache; empty: it keeps a cache of its own
     device: torch.device
     context_tokens: int  # that the model was made for; 0: it states none
 
@@ -53,8 +57,10 @@ class TextModel:
         stated = (self.module.generation_config, self.module.config.get_text_config())
         return frozenset(token for source in stated for token in _ids(getattr(source, "eos_token_id", None)))
 
-    def new_pool(self, slots: int, context_tokens: int) -> KvPool:
+    def new_pool(self, slots: int, context_tokens: int) -> KvPool | OwnCaches:
         """Raises DoesNotFit."""
+        if not self.layers:
+            return OwnCaches(self.module, slots, context_tokens)
         try:
             return KvPool(self.layers, slots, context_tokens, self.dtype, self.device)
         except RuntimeError as exc:  # torch.OutOfMemoryError on CUDA, a plain one on a CPU
@@ -63,6 +69,15 @@ class TextModel:
                 f"the KV cache of {slots} seats of {context_tokens} tokens needs {needed:.1f} GiB, which {self.device} "
                 "does not have: lower seats or context_tokens in models.toml"
             ) from exc
+
+    def run(
+        self, ids: Sequence[int], chunks: Sequence[Chunk], pool: KvPool | OwnCaches, rows: Sequence[int]
+    ) -> torch.Tensor:
+        """One step over the chunks, in packed order as their ids. Logits (len(rows), vocabulary), float32, of the pack's
+        `rows`, each the last of a chunk."""
+        if isinstance(pool, OwnCaches):
+            return pool.forward(ids, chunks, rows)
+        return self.forward(ids, Layout(chunks, pool, self.device), rows)
 
     def forward(self, ids: Sequence[int], layout: Layout, rows: Sequence[int]) -> torch.Tensor:
         """One packed step. The ids in packed order; logits (len(rows), vocabulary), float32, of the pack's `rows`."""
@@ -89,19 +104,42 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
         raise DoesNotFit(f"{spec.id} does not fit on {target}: {exc}") from exc
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
         raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
-    model = prove(spec.id, module.eval(), target)
+    model = _proven(spec.id, module.eval(), target)
     linears.pack(module, _step_sizes(spec), min(model.bytes, _SPARE_BYTES))
     return model
+
+
+def _proven(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
+    """On the faster way that it can take. Raises LoadFailed when it can take none."""
+    try:
+        return prove(name, module, device)
+    except LoadFailed as refusal:
+        module.set_attn_implementation("eager")
+        model = prove_own_cache(name, module, device)
+        _log.warning("%s; it runs row by row through its own cache: many requests take as long as one by one", refusal)
+        return model
 
 
 def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
     """The model behind our attention, once its logits are those of its own eager attention. Raises LoadFailed."""
     AttentionInterface.register(INTERFACE, slot_attention)
     layers = examine(name, module)
-    context = getattr(module.config.get_text_config(), "max_position_embeddings", None) or 0
-    model = TextModel(module, layers, device, context)
+    model = TextModel(module, layers, device, _stated_context(module))
     with torch.inference_mode():
         _self_test(name, model)
+    return model
+
+
+def prove_own_cache(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
+    """The model through the cache that it makes, once its logits are those without one. Raises LoadFailed."""
+    model = TextModel(module, (), device, _stated_context(module))
+    cases = sequences(model.vocabulary)
+    try:
+        with torch.inference_mode():
+            error = _error(own_cache_logits(model, cases), eager_logits(model, cases))
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as exc:
+        raise LoadFailed(f"{name} ({type(module).__name__}) cannot be served: {exc}; use another model") from exc
+    _accept(error, model, f"{name} ({type(module).__name__}) cannot be served: its logits through its own cache differ")
     return model
 
 
@@ -132,13 +170,25 @@ def _self_test(name: str, model: TextModel) -> None:
     expected = eager_logits(model, cases)
     model.module.set_attn_implementation(INTERFACE)
     found = cached_logits(model, cases)
-    error = (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+    _accept(
+        _error(found, expected),
+        model,
+        f"{name} ({type(model.module).__name__}) cannot run on the slot cache: its logits differ from its own attention's",
+    )
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+
+
+def _accept(error: float, model: TextModel, otherwise: str) -> None:
     bound = 1e-3 if model.dtype == torch.float32 else 5e-2
     if not error <= bound:
-        raise LoadFailed(
-            f"{name} ({type(model.module).__name__}) cannot run on the slot cache: its logits differ from its own "
-            f"attention's by {error:.2g} of their size, at most {bound:g} is rounding; use another model"
-        )
+        raise LoadFailed(f"{otherwise} by {error:.2g} of their size, at most {bound:g} is rounding")
+
+
+def _stated_context(module: PreTrainedModel) -> int:
+    return getattr(module.config.get_text_config(), "max_position_embeddings", None) or 0
 
 
 def _ids(value: int | Sequence[int] | None) -> Sequence[int]:

@@ -90,4 +90,4 @@ def _problem(seen: Sequence[Seen], layer_types: Sequence[str] | None) -> str | N
 
 
 def _refusal(name: str, module: PreTrainedModel, problem: str) -> str:
-    return f"{name} ({type(module).__name__}) cannot run on the slot cache: {problem}; use another model"
+    return f"{name} ({type(module).__name__}) cannot run on the slot cache: {problem}"

@@ -38,6 +38,7 @@ class Seat:
         self.arrival = arrival
         self.served = arrival  # the number of the last step that served it
         self.computed = 0  # tokens whose keys and values are in its slot
+        self.copied_tokens = 0  # of these, those that another slot held
         self.ids = list(payload.prompt)  # prompt and answer
         self._payload = payload
         self._detokenizer = Detokenizer(decode)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from node.engine import Done
 from node.engines.text.detokenize import Decode
 from node.engines.text.kv import KvPool
+from node.engines.text.prefix import LEAST_TOKENS, donor
 from node.engines.text.prepare import TextPayload
 from node.engines.text.seat import Reason, Seat
 from protos.types import TaskId, TextResult, Usage
@@ -32,7 +33,10 @@ class Group:
             return None
         first, *more = (self._results[answer] for answer in range(self.size))
         result = TextResult(first.text, first.finish_reason, first.logprobs, tuple(more))
-        return Done(result, Usage(input_tokens=seat.prompt_tokens, output_tokens=self._tokens))
+        usage = Usage(
+            input_tokens=seat.prompt_tokens, output_tokens=self._tokens, cached_tokens=self.first.copied_tokens
+        )
+        return Done(result, usage)
 
 
 class Seats:
@@ -42,6 +46,7 @@ class Seats:
         self._pool = pool
         self._seats: list[Seat] = []
         self._groups: dict[TaskId, Group] = {}
+        self._left: list[list[int]] = [[] for _ in range(pool.slots)]  # tokens that a slot holds of one who left
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -68,6 +73,23 @@ class Seats:
         assert self.has_room(group.size), "a request was seated where there are no slots: this is a bug"
         self._groups[group.task_id] = group
         self._seats.append(group.first)
+
+    def copy_prefixes(self) -> None:
+        """Those whose prompts are not computed get what another slot holds of the beginning, running or left.
+
+        Asked before every step, not only when a seat is taken: of many who come at once the first compute what they share.
+        """
+        if not self._pool.can_share or all(seat.pending == 1 for seat in self._seats):
+            return
+        held = [seat.ids[: seat.computed] for seat in self._seats] + self._left[len(self._seats) :]
+        for slot, seat in enumerate(self._seats):
+            if seat.pending > 1:
+                source, tokens = donor(seat.ids, [*held[:slot], self._left[slot], *held[slot + 1 :]])
+                if tokens >= seat.computed + LEAST_TOKENS:
+                    self._pool.move(source, slot, tokens)
+                    seat.copied_tokens += tokens - seat.computed
+                    seat.computed = tokens
+                self._left[slot] = []  # the step may write over it
 
     def behind(self, seat: Seat) -> Sequence[Seat]:
         """The other answers that wait for this one's prompt: the same logits begin them all."""
@@ -103,13 +125,17 @@ class Seats:
             self._pool.clear(slot)
             self._leave(slot)
             self._pool.clear(len(self._seats))
+            self._left[len(self._seats)] = []
 
     def _slots_of(self, task_id: TaskId) -> list[int]:
         """From the last on: who moves into one that is left is then of another request."""
         return [slot for slot in reversed(range(len(self._seats))) if self._seats[slot].task_id == task_id]
 
     def _leave(self, slot: int) -> None:
-        last = self._seats.pop()
-        if slot < len(self._seats):
-            self._pool.move(len(self._seats), slot, last.computed)
+        gone, last, end = self._seats[slot], self._seats.pop(), len(self._seats)
+        if last.computed:
+            self._left[end] = last.ids[: last.computed]  # also where it moves: its slot keeps a copy
+        if slot < end:
+            self._pool.move(end, slot, last.computed)
             self._seats[slot] = last
+            self._left[slot] = [] if last.computed else gone.ids[: gone.computed]

@@ -1,4 +1,4 @@
-"""Logits of two short sequences, by a full eager forward and by mixed chunks through the slot cache.
+"""Logits of two short sequences, by a full eager forward, by mixed chunks through the slot cache, and by the own cache.
 
 Not about the verdict (model.py).
 """
@@ -27,6 +27,17 @@ def eager_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Te
     """(tokens of all cases, vocabulary)."""
     ids = (torch.tensor([case], device=model.device) for case in cases)
     return torch.cat([model.module(input_ids=one, use_cache=False).logits[0].float() for one in ids])
+
+
+def own_cache_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The same logits through the model's own cache: a prompt of one token, then token by token; each case in a slot."""
+    pool = model.new_pool(len(cases), max(map(len, cases)))
+    rows = [
+        pool.forward([token], [Chunk(slot, at, 1)], [0])
+        for slot, case in enumerate(cases)
+        for at, token in enumerate(case)
+    ]
+    return torch.cat(rows)
 
 
 def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:

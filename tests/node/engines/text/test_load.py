@@ -1,5 +1,6 @@
 """What cannot be loaded is refused with the reason and the way out."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def test_a_closed_engine_holds_no_weights(llama_path: str) -> None:
     engine = load(spec_of(llama_path), CPU)
     engine.close()
     assert all(parameter.is_meta for parameter in engine._model.module.parameters())
+
+
+def test_closing_does_not_stop_for_the_garbage_collector(llama_path: str) -> None:
+    """It would stand still for seconds, and the device loop with it."""
+    engine = load(spec_of(llama_path), CPU)
+    collections: list[str] = []
+    gc.callbacks.append(lambda phase, _: collections.append(phase))
+    gc.disable()
+    try:
+        engine.close()
+    finally:
+        gc.enable()
+        gc.callbacks.pop()
+    assert collections == []
 
 
 def test_half_the_bytes_in_bfloat16(llama_path: str) -> None:
