@@ -27,6 +27,7 @@ class VendorModel:
     id: ModelId  # as the vendor calls it
     modality: Modality
     is_default: bool = False  # of its modality there
+    is_retired: bool = False  # its vendor has shut it down: what it did cost is still known, and nobody is sent there
     context_tokens: int = 0
     bounds: Bounds = field(default_factory=Bounds)
     price: Price | None = None  # None: nobody has said
@@ -54,8 +55,8 @@ class Catalog:
         self._servers = {server.name: server for server in servers}
 
     def of(self, vendor: ProviderId) -> Sequence[VendorModel]:
-        """In the order of the file."""
-        return [model for (owner, _), model in self._models.items() if owner == vendor]
+        """Those that are there, in the order of the file."""
+        return [model for (owner, _), model in self._models.items() if owner == vendor and not model.is_retired]
 
     def find(self, vendor: ProviderId, model: ModelId) -> VendorModel | None:
         return self._models.get((vendor, model))
@@ -96,6 +97,7 @@ _MODEL_KEYS: Final[Mapping[str, type]] = {
     "also": list,  # other names of the same model
     "modality": str,
     "default": bool,
+    "retired": bool,
     "context_tokens": int,
     "max_images": int,
     "quality": str,
@@ -106,8 +108,9 @@ _MODEL_KEYS: Final[Mapping[str, type]] = {
 }
 _BOUNDS_KEYS: Final[Mapping[str, type]] = {"max_output_tokens": int, "thinking_tokens": int, "image_tokens": dict}
 _AMOUNTS: Final = ("input_micro", "cached_micro", "output_micro", "reasoning_micro", "image_micro", "minute_micro")
+_LONG: Final = ("long_tokens", "long_input_micro", "long_cached_micro", "long_output_micro")
 _PRICE_KEYS: Final[Mapping[str, type]] = {
-    **dict.fromkeys(_AMOUNTS, int),
+    **dict.fromkeys((*_AMOUNTS, *_LONG), int),
     "size_micro": dict,
     "as_of": datetime.date,
     "source": str,
@@ -155,6 +158,7 @@ def _model(entry: Mapping[str, Any], name: ModelId, *, is_default: bool) -> Vend
         id=name,
         modality=Modality(entry["modality"]),
         is_default=is_default,
+        is_retired=entry.get("retired", False),
         context_tokens=entry.get("context_tokens", 0),
         bounds=Bounds(**_only(entry, _BOUNDS_KEYS)),
         price=_price(entry),
@@ -171,7 +175,12 @@ def _price(entry: Mapping[str, Any]) -> Price | None:  # Any: TOML's values
     stated = _only(entry, _PRICE_KEYS)
     if not stated.keys() & {*_AMOUNTS, "size_micro"}:
         return None
-    return Price(sizes=stated.pop("size_micro", {}), **stated)
+    long = {key.removeprefix("long_"): stated.pop(key) for key in _LONG if key in stated}
+    if not long:
+        return Price(sizes=stated.pop("size_micro", {}), **stated)
+    beyond_tokens = long.pop("tokens")
+    told = {key: stated[key] for key in ("as_of", "source")}
+    return Price(**stated, long_tokens=beyond_tokens, long=Price(**long, **told))
 
 
 def _only(entry: Mapping[str, Any], keys: Mapping[str, type]) -> dict[str, Any]:  # Any: TOML's values
@@ -186,6 +195,8 @@ def _check(entry: Mapping[str, Any], where: str) -> None:  # Any: TOML's values
     _check_keys(entry, _KEYS, named)
     if entry["modality"] not in [modality.value for modality in Modality]:
         raise InputInvalid.at(named, f"has modality = {entry['modality']!r}: use one of {', '.join(Modality)}")
+    if entry.keys() & {*_LONG} not in (set(), {*_LONG}):
+        raise InputInvalid.at(named, f"has some of {', '.join(_LONG)}: give all of them, or none")
     if entry.keys() & {*_AMOUNTS, "size_micro"} and not entry.keys() >= {"as_of", "source"}:
         raise InputInvalid.at(named, "has a price without as_of and source: say when and where you read it")
 

@@ -38,12 +38,18 @@ class Price:
     image_micro: int = 0  # per picture of a size that `sizes` does not name
     sizes: Mapping[str, int] = field(default_factory=dict)  # "1024x1792" -> per picture
     minute_micro: int = 0  # per minute of sound, by the second
+    long_tokens: int = (
+        0  # a request that reads more than so many costs what `long` says, all of it; 0: there is no such
+    )
+    long: "Price | None" = None
     as_of: datetime.date = datetime.date.min  # the day that it was read on
     source: str = ""  # where
 
 
 def cost_micro(usage: Usage, price: Price, size: str = "") -> int:
     """What a vendor charges for `usage`. size: of the pictures, "1024x1024"."""
+    if price.long is not None and usage.input_tokens > price.long_tokens:
+        price = price.long
     tokens = usage.input_tokens * price.input_micro + usage.output_tokens * price.output_micro
     if usage.cached_tokens or usage.reasoning_tokens:
         tokens += _difference(usage, price)

@@ -106,7 +106,7 @@ async def node(folder: Path) -> AsyncIterator[Case]:
 
 @asynccontextmanager
 async def openai(_: Path) -> AsyncIterator[Case]:
-    models = ("gpt-4o-mini", "gpt-image-1", "whisper-1", "text-embedding-3-small")
+    models = ("gpt-4o-mini", "gpt-image-2.6-sunburst", "whisper-1", "text-embedding-3-small")
     async with places.openai_place(models) as place:
         yield Case(place.provider, _served(models), side=(1024, 1024))
 

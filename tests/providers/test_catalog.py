@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from protos.errors import InputInvalid
-from protos.types import Modality, ModelId, ProviderId
+from protos.types import Modality, ModelId, ProviderId, Usage
 from providers.catalog import Catalog, load_catalog, read_catalog
-from providers.pricing import Price
+from providers.pricing import Price, cost_micro
 
 OPENAI, ANTHROPIC = ProviderId("openai"), ProviderId("anthropic")
 OWN = """
@@ -133,3 +133,25 @@ def test_a_wrong_file_is_refused_with_the_place(text: str, why: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputInvalid, match=r"^FABRIC_PRICES: .*gone\.toml cannot be read"):
         load_catalog(tmp_path / "gone.toml")
+
+
+def test_a_model_that_was_shut_down_is_not_offered_and_its_price_is_still_known(shipped: Catalog) -> None:
+    assert ModelId("gpt-4") not in {model.id for model in shipped.of(OPENAI)}
+    (gone,) = shipped.owners(ModelId("gpt-4"))
+    assert gone.price is not None
+    assert gone.price.input_micro == 30_000_000
+
+
+def test_a_request_that_reads_more_than_a_border_has_its_own_price(shipped: Catalog) -> None:
+    (luna,) = shipped.owners(ModelId("gpt-6-luna"))
+    assert luna.price is not None
+    short, long = (Usage(input_tokens=read, output_tokens=1_000, cached_tokens=100_000) for read in (272_000, 272_001))
+    assert cost_micro(short, luna.price) == 17_200 + 1_000 + 500
+    assert cost_micro(long, luna.price) == 34_401 + 2_000 + 750  # all of it, rounded up once
+
+
+def test_the_border_and_its_prices_come_together() -> None:
+    with pytest.raises(InputInvalid, match="has some of long_tokens"):
+        read_catalog(
+            'version = 1\n[[model]]\nvendor = "v"\nid = "m"\nmodality = "text"\nlong_tokens = 5\n', "prices.toml"
+        )

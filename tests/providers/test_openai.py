@@ -42,7 +42,7 @@ PICTURE = ImageRequest(prompt="red", width=1024, height=1024)
 
 @pytest.fixture
 async def place() -> AsyncIterator[OpenAIPlace]:
-    models = ("gpt-4o-mini", "o4-mini", "text-embedding-3-small", "text-embedding-ada-002", "gpt-image-1")
+    models = ("gpt-4o-mini", "o4-mini", "text-embedding-3-small", "text-embedding-ada-002", "gpt-image-2.6-sunburst")
     async with openai_place((*models, "dall-e-3", "whisper-1")) as opened:
         yield opened
 
@@ -206,7 +206,7 @@ async def test_a_picture_says_how_it_was_asked_for_and_charged(place: OpenAIPlac
     usage = (await finished(place, replace(PICTURE, n=2))).usage
     assert usage == Usage(images=2, input_tokens=1, output_tokens=2112)
     assert place.vendor.bodies[0] == {
-        "model": "gpt-image-1", "prompt": "red", "n": 2, "size": "1024x1024", "quality": "medium"
+        "model": "gpt-image-2.6-sunburst", "prompt": "red", "n": 2, "size": "1024x1024", "quality": "medium"
     }  # fmt: skip
     await finished(place, PICTURE, "dall-e-3")
     assert place.vendor.bodies[1]["response_format"] == "b64_json"
@@ -387,7 +387,7 @@ async def test_a_snapshot_has_the_prices_and_the_default_of_each_modality(place:
     snapshot = place.provider.snapshot()
     assert {offer.modality: offer.model for offer in snapshot.offers if offer.is_default} == {
         "text": "gpt-4o-mini",
-        "image": "gpt-image-1",
+        "image": "gpt-image-2.6-sunburst",
         "audio": "whisper-1",
         "embedding": "text-embedding-3-small",
     }

@@ -43,7 +43,7 @@ BOUND_S = 60.0
 REQUESTS: tuple[tuple[str, str, TaskRequest], ...] = (
     ("openai", "gpt-4o-mini", TextRequest(prompt="a b c d e f")),
     ("openai", "text-embedding-3-small", EmbeddingRequest(texts=("a",))),
-    ("openai", "gpt-image-1", ImageRequest(prompt="a", width=1024, height=1024)),
+    ("openai", "gpt-image-2.6-sunburst", ImageRequest(prompt="a", width=1024, height=1024)),
     ("openai", "whisper-1", AudioRequest(audio=Blob(b"\0" * 64_000, "audio/wav"))),
     ("anthropic", "claude-haiku-4-5", TextRequest(prompt="a b c d e f")),
     ("mine", "llama", TextRequest(prompt="a b c d e f")),

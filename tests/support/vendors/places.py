@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anthropic
@@ -71,12 +71,14 @@ def only(vendor: str, models: Sequence[str]) -> Catalog:
     """What ships, of these models alone."""
     known = load_catalog()
     found = [known.find(ProviderId(vendor), ModelId(model)) for model in models]
-    return Catalog([model for model in found if model is not None])
+    # Also those that are no longer there: what differs between models is proved with them.
+    return Catalog([replace(model, is_retired=False) for model in found if model is not None])
 
 
 @asynccontextmanager
 async def openai_place(
-    models: Sequence[str] = ("gpt-4o-mini", "text-embedding-3-small", "gpt-image-1", "whisper-1"), keys: KeyOf = key_of
+    models: Sequence[str] = ("gpt-4o-mini", "text-embedding-3-small", "gpt-image-2.6-sunburst", "whisper-1"),
+    keys: KeyOf = key_of,
 ) -> AsyncIterator[OpenAIPlace]:
     vendor = OpenAIStandIn(key=KEY)
     async with serving(vendor.app()) as url, started(openai_provider(f"{url}/v1", only("openai", models), keys)) as it:
