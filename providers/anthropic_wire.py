@@ -125,6 +125,11 @@ def wrong(request: TextRequest, model: VendorModel) -> Iterator[tuple[str, str]]
         "seed": request.seed is not None,
         "min_p": request.min_p != 0.0,
         "repetition_penalty": request.repetition_penalty != 1.0,
+        "frequency_penalty": request.frequency_penalty != 0.0,
+        "presence_penalty": request.presence_penalty != 0.0,
+        "logprobs": request.logprobs is not None,
+        "n": request.n != 1,
+        "response_format": request.response_format is not None,
     }
     for name, is_set in refused.items():
         if is_set:

@@ -5,17 +5,19 @@ Text comes back word by word, an embedding is a hash on the unit sphere, a pictu
 
 import asyncio
 import hashlib
+import json
 import math
 import struct
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from protos.errors import Cancelled, InputInvalid, ModelNotFound
 from protos.types import (
     AudioRequest,
     AudioResult,
+    ChosenToken,
     EmbeddingRequest,
     EmbeddingResult,
     Estimate,
@@ -40,6 +42,7 @@ from protos.types import (
     TextResult,
     Tier,
     Timings,
+    TokenLogprob,
     Usage,
 )
 from providers.base import Health, Offer, Snapshot
@@ -119,9 +122,13 @@ def _check(task: Task) -> None:
 
 def _check_request(request: TaskRequest) -> None:
     match request:
-        case TextRequest(prompt=prompt, messages=messages):
+        case TextRequest(prompt=prompt, messages=messages, response_format=response_format):
             if not prompt and not messages:
                 raise InputInvalid.at("input.prompt", "is empty: give a prompt, or messages")
+            if response_format is not None and response_format.kind != "json_object":
+                raise InputInvalid.at(
+                    "params.response_format", f"is a {response_format.kind}: echo keeps to json_object only"
+                )
         case EmbeddingRequest(texts=texts, dimensions=dimensions):
             _check_texts(texts)
             if dimensions is not None and not 1 <= dimensions <= _DIMENSIONS_LIMIT:
@@ -156,7 +163,10 @@ def _events(task: Task) -> Iterator[TaskEvent]:
     yield Started(NodeId("echo"), MODEL)
     result = _result(task.request)
     if isinstance(result, TextResult):
-        yield from (TextDelta(piece) for piece in _words(result.text))
+        for place, word in enumerate(_words(result.text)):
+            yield from (
+                TextDelta(word, number, result.logprobs[place : place + 1]) for number in range(len(result.answers))
+            )
     yield Finished(result, _usage(task.request, result), Timings())
 
 
@@ -178,9 +188,18 @@ def _result(request: TaskRequest) -> TaskResult:
 
 
 def _text(request: TextRequest) -> TextResult:
-    said = _words(request.prompt if request.prompt is not None else request.messages[-1].content)
-    limit = len(said) if request.max_tokens is None else request.max_tokens
-    return TextResult("".join(said[:limit]), "stop" if len(said) <= limit else "length")
+    asked = request.prompt if request.prompt is not None else request.messages[-1].content
+    words = _words(asked if request.response_format is None else json.dumps({"said": asked}, ensure_ascii=False))
+    said = words if request.max_tokens is None else words[: request.max_tokens]
+    tokens = () if request.logprobs is None else tuple(_scored(word, request.logprobs) for word in said)
+    one = TextResult("".join(said), "stop" if len(said) == len(words) else "length", tokens)
+    return replace(one, more=(one,) * (request.n - 1))
+
+
+def _scored(word: str, top: int) -> ChosenToken:
+    """It is sure of each word, and knows no other."""
+    token = TokenLogprob(word.encode(), 0.0)
+    return ChosenToken(token, (token,)[:top])
 
 
 def _words(text: str) -> list[str]:
@@ -217,9 +236,10 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _usage(request: TaskRequest, result: TaskResult) -> Usage:
     """Counted in words, as echo has no tokenizer."""
     match request, result:
-        case TextRequest(), TextResult(text):
+        case TextRequest(), TextResult(answers=answers):
             said = [request.prompt] if request.prompt is not None else [m.content for m in request.messages]
-            return Usage(input_tokens=sum(len(words.split()) for words in said), output_tokens=len(text.split()))
+            spoken = sum(len(answer.text.split()) for answer in answers)
+            return Usage(input_tokens=sum(len(words.split()) for words in said), output_tokens=spoken)
         case EmbeddingRequest(texts=texts), _:
             return Usage(input_tokens=sum(len(text.split()) for text in texts))
         case ImageRequest(n=n), _:

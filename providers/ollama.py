@@ -6,6 +6,7 @@ having said so. Source: https://github.com/ollama/ollama/blob/main/docs/api.md.
 
 import asyncio
 import importlib
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing, contextmanager
@@ -23,6 +24,7 @@ from protos.types import (
     Modality,
     ModelId,
     ProviderId,
+    ResponseFormat,
     TaskRequest,
     TextDelta,
     TextRequest,
@@ -114,12 +116,12 @@ class OllamaApi:
         raise cut(told, f"it ended after {sum(map(len, said))} characters without its last message")
 
     async def _stream(self, model: ModelId, request: TextRequest) -> AsyncGenerator[Any, None]:  # Any: the client's
-        options = _options(request)
+        options, form = _options(request), _format(request.response_format)
         if request.prompt is not None:
-            parts = await self._client.generate(model, request.prompt, options=options, stream=True)
+            parts = await self._client.generate(model, request.prompt, options=options, format=form, stream=True)
         else:
             messages = [{"role": message.role, "content": message.content} for message in request.messages]
-            parts = await self._client.chat(model, messages, options=options, stream=True)
+            parts = await self._client.chat(model, messages, options=options, format=form, stream=True)
         return cast(AsyncGenerator[Any, None], parts)
 
     async def _embedding(self, model: ModelId, request: EmbeddingRequest) -> CallPart:
@@ -188,8 +190,7 @@ class OllamaApi:
 def _wrong(request: TaskRequest, model: VendorModel) -> Iterator[tuple[str, str]]:
     match request:
         case TextRequest():
-            if not request.prompt and not request.messages:
-                yield "input.prompt", "is empty: give a prompt, or messages"
+            yield from _wrong_text(request)
         case EmbeddingRequest(texts=texts):
             if not texts:
                 yield "input.texts", "is empty: give at least one text to embed"
@@ -204,6 +205,23 @@ def _wrong(request: TaskRequest, model: VendorModel) -> Iterator[tuple[str, str]
             yield "", f"{model.id} at ollama serves {model.modality} only"
 
 
+def _wrong_text(request: TextRequest) -> Iterator[tuple[str, str]]:
+    if not request.prompt and not request.messages:
+        yield "input.prompt", "is empty: give a prompt, or messages"
+    for name, is_set in (("logprobs", request.logprobs is not None), ("n", request.n != 1)):
+        if is_set:
+            yield f"params.{name}", "is not taken by ollama: leave it out, or use a model on this box"
+    form = request.response_format
+    if form is not None and form.kind not in ("json_object", "json_schema"):
+        yield "params.response_format", f"is a {form.kind}: ollama takes json_object and json_schema"
+
+
+def _format(wanted: ResponseFormat | None) -> Any:  # Any: the client's: a word, or a schema
+    if wanted is None:
+        return None
+    return "json" if wanted.kind == "json_object" else json.loads(wanted.definition)
+
+
 def _options(request: TextRequest) -> Mapping[str, object]:
     """All of them, as Ollama's own defaults differ from ours."""
     options: dict[str, object] = {
@@ -212,6 +230,8 @@ def _options(request: TextRequest) -> Mapping[str, object]:
         "top_k": request.top_k,
         "min_p": request.min_p,
         "repeat_penalty": request.repetition_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "presence_penalty": request.presence_penalty,
         "num_predict": request.max_tokens or DEFAULT_MAX_TOKENS,
     }
     if request.stop:

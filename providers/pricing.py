@@ -92,7 +92,9 @@ def expected_usage(request: TaskRequest, bounds: Bounds) -> Usage:
     """What a request is assumed to use; output_tokens is the upper bound."""
     match request:
         case TextRequest():
-            return Usage(input_tokens=expected_tokens(_texts(request)), output_tokens=output_limit(request, bounds))
+            return Usage(
+                input_tokens=expected_tokens(_texts(request)), output_tokens=output_limit(request, bounds) * request.n
+            )
         case EmbeddingRequest(texts=texts):
             return Usage(input_tokens=expected_tokens(texts))
         case ImageRequest():
@@ -107,7 +109,9 @@ def most_usage(request: TaskRequest, bounds: Bounds) -> Usage:
     """What a request can use at most: what a budget has to hold before the call."""
     match request:
         case TextRequest():
-            return Usage(input_tokens=most_tokens(_texts(request)), output_tokens=output_limit(request, bounds))
+            return Usage(
+                input_tokens=most_tokens(_texts(request)), output_tokens=output_limit(request, bounds) * request.n
+            )
         case EmbeddingRequest(texts=texts):
             return Usage(input_tokens=most_tokens(texts))
         case ImageRequest():

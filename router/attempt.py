@@ -173,8 +173,8 @@ class Attempt:
                 self._start(candidate, node_id, model)
             case Progress():
                 await self._report(event)
-            case TextDelta(text):
-                feed.publish_text(self.job.id, text)
+            case TextDelta(text, answer):
+                feed.publish_text(self.job.id, text, answer)
             case SegmentDelta(segment):
                 feed.publish_text(self.job.id, segment.text)
             case Finished(result, usage):

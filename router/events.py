@@ -29,7 +29,8 @@ ReadStored = Callable[[int], Awaitable[Sequence[JobEvent]]]  # those after a num
 class LiveOutput:
     """Output of a job that runs, as it is made; never stored. The first piece that a follower gets has all so far.
 
-    `piece` is {"text": ...}, and {"text": ..., "restart": True} when a new attempt begins again: drop what came before;
+    `piece` is {"text": ...}, with "index" where it is not of the first of several answers, and {"text": ..., "restart":
+    True} when a new attempt begins again: drop what came before, of all answers;
     or {"preview": {"index", "data", "content_type"}} with a picture on its way, in base64.
     """
 
@@ -102,10 +103,10 @@ class Feed:
         for channel in rung.values():
             channel.ring()
 
-    def publish_text(self, job_id: JobId, text: str) -> None:
+    def publish_text(self, job_id: JobId, text: str, answer: int = 0) -> None:
         """Adds to the output of the running attempt. The caller ends the attempt with `drop_output`."""
         topic = self._topics.setdefault(job_id, _Topic())
-        topic.output.add_text(text)
+        topic.output.add_text(text, answer)
         topic.ring()
 
     def publish_preview(self, job_id: JobId, preview: Preview) -> None:

@@ -24,8 +24,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from protos.types import Blob, ImageScheduler
+from router.formats import AskedFormat
 
 MAX_TEXTS: Final = 2048  # of one embedding request, as OpenAI's API has it
+MAX_ANSWERS: Final = 16  # to one prompt; a model may have fewer seats
+MAX_LOGPROBS: Final = 20  # likeliest tokens in the place of each, as OpenAI's API has it
 MAX_SEED: Final = 2**63 - 1  # fits the uint64 of gRPC and the int64 of torch's generators
 
 
@@ -93,6 +96,7 @@ AnyFile = Annotated[Source | None, PlainValidator(_any_source, json_schema_input
 
 Words = Annotated[str, AfterValidator(_has_words)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]  # latents are eighths of the picture
 
@@ -174,6 +178,16 @@ class TextParams(_Strict):
     stop: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, max_length=16)
     seed: Seed | None = None
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    frequency_penalty: Penalty | None = Field(default=None, description="for each time that the answer has the token")
+    presence_penalty: Penalty | None = Field(default=None, description="once, when the answer has the token")
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="of each token, and of so many that were likeliest in its place",
+    )
+    n: int | None = Field(default=None, ge=1, le=MAX_ANSWERS, description="answers to the one prompt")
+    response_format: AskedFormat | None = None
 
     @field_validator("stop", mode="before")
     @classmethod

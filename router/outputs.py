@@ -15,7 +15,7 @@ class OutputSoFar:
     """What the attempt has made. Of pictures on their way the latest of each is kept."""
 
     attempt: int = 0  # grows whenever the output begins again
-    texts: list[str] = field(default_factory=list)
+    texts: list[tuple[int, str]] = field(default_factory=list)  # which of several answers, and what it adds to it
     previews: dict[int, tuple[int, Json]] = field(default_factory=dict)  # by picture: its version, and the piece
     version: int = 0
 
@@ -23,8 +23,8 @@ class OutputSoFar:
     def is_empty(self) -> bool:
         return not self.texts and not self.previews
 
-    def add_text(self, text: str) -> None:
-        self.texts.append(text)
+    def add_text(self, text: str, answer: int = 0) -> None:
+        self.texts.append((answer, text))
 
     def show(self, preview: Preview) -> None:
         self.version += 1
@@ -51,12 +51,20 @@ class OutputCursor:
         return [*self._new_text(), *self._new_previews()]
 
     def _new_text(self) -> list[Json]:
-        if self._texts == len(self._output.texts):
+        """A piece for each answer that has some; all but the first answer say which they are."""
+        new: dict[int, list[str]] = {}
+        for answer, text in self._output.texts[self._texts :]:
+            new.setdefault(answer, []).append(text)
+        if not new:
             return []
-        text = "".join(self._output.texts[self._texts :])
         is_restart = self._has_text and self._texts == 0
         self._texts, self._has_text = len(self._output.texts), True
-        return [{"text": text, "restart": True} if is_restart else {"text": text}]
+        pieces: list[Json] = [
+            {"text": "".join(texts)} | ({"index": answer} if answer else {}) for answer, texts in new.items()
+        ]
+        if is_restart:
+            pieces[0]["restart"] = True  # of all answers
+        return pieces
 
     def _new_previews(self) -> list[Json]:
         new = [piece for version, piece in self._output.previews.values() if version > self._version]

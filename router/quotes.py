@@ -47,7 +47,7 @@ class Needs:
         """The usage to expect of a model with these bounds, and the most there can be."""
         match self.request:
             case TextRequest() as request:
-                limit = output_limit(request, bounds)
+                limit = output_limit(request, bounds) * request.n
                 if limit not in self._usages:
                     expected, most = self.expected, self.most
                     self._usages[limit] = replace(expected, output_tokens=limit), replace(most, output_tokens=limit)

@@ -15,6 +15,7 @@ from protos.types import (
     AudioRequest,
     AudioResult,
     Blob,
+    ChosenToken,
     EmbeddingRequest,
     EmbeddingResult,
     ImageRequest,
@@ -26,8 +27,10 @@ from protos.types import (
     Task,
     TaskId,
     TaskRequest,
+    TextDelta,
     TextRequest,
     TextResult,
+    TokenLogprob,
     Usage,
 )
 from router.inputs import (
@@ -105,7 +108,8 @@ def _checked(
 
 def _text(given: TextInput, params: TextParams) -> TextRequest:
     messages = tuple(Message(message.role, message.content) for message in given.messages or ())
-    return TextRequest(prompt=given.prompt, messages=messages, **_set(params))
+    asked = params.response_format.asked() if params.response_format is not None else None
+    return TextRequest(prompt=given.prompt, messages=messages, **(_set(params) | {"response_format": asked}))
 
 
 def _image(given: ImageInput, params: ImageParams, file: Blob | None) -> ImageRequest:
@@ -199,8 +203,11 @@ def elsewhere(output: Json | None) -> str | None:
 def output_of(result: TextResult | AudioResult | EmbeddingResult) -> Json:
     """A job's `output`, as wire.md has it, where no file is in it."""
     match result:
-        case TextResult(text, finish_reason):
-            return {"text": text, "finish_reason": finish_reason}
+        case TextResult():
+            output = _answer_json(result)
+            if result.more:
+                output["choices"] = [{"index": i, **_answer_json(each)} for i, each in enumerate(result.answers)]
+            return output
         case EmbeddingResult(dimensions, vectors):
             return {"embeddings": _rows(vectors, dimensions), "dimensions": dimensions}
         case AudioResult(text, language, duration_s, segments):
@@ -212,6 +219,38 @@ def output_of(result: TextResult | AudioResult | EmbeddingResult) -> Json:
             }
         case _:
             assert_never(result)
+
+
+def delta_json(delta: TextDelta) -> Json:
+    """A piece of text while it is made. `index`: which of several answers, where it is not the first."""
+    shown: Json = {"text": delta.text}
+    if delta.answer:
+        shown["index"] = delta.answer
+    if delta.logprobs:
+        shown["logprobs"] = logprobs_json(delta.logprobs)
+    return shown
+
+
+def _answer_json(answer: TextResult) -> Json:
+    """`logprobs` where they were asked for."""
+    shown: Json = {"text": answer.text, "finish_reason": answer.finish_reason}
+    if answer.logprobs:
+        shown["logprobs"] = logprobs_json(answer.logprobs)
+    return shown
+
+
+def logprobs_json(tokens: Sequence[ChosenToken]) -> list[Json]:
+    """As `content` of OpenAI's chats has them. Source: https://platform.openai.com/docs/api-reference/chat/object."""
+    return [_token_json(each.token) | {"top_logprobs": [_token_json(other) for other in each.top]} for each in tokens]
+
+
+def _token_json(token: TokenLogprob) -> Json:
+    return {"token": text_of_token(token), "logprob": token.logprob, "bytes": list(token.data)}
+
+
+def text_of_token(token: TokenLogprob) -> str:
+    """A token may begin or end within a character, for which its bytes are there."""
+    return token.data.decode(errors="replace")
 
 
 def segment_json(segment: Segment) -> Json:

@@ -5,11 +5,12 @@ constructor, never in a prompt.
 """
 
 import hashlib
+import json
 import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -19,6 +20,7 @@ from protos.types import (
     DEFAULT_MAX_TOKENS,
     AudioRequest,
     AudioResult,
+    ChosenToken,
     EmbeddingRequest,
     EmbeddingResult,
     GeneratedImage,
@@ -35,12 +37,14 @@ from protos.types import (
     TextDelta,
     TextRequest,
     TextResult,
+    TokenLogprob,
     Usage,
 )
 
 DIMENSIONS: Final = 8  # of its vectors: one SHA-256 gives eight numbers of 32 bits
 CONTEXT_TOKENS: Final = 256  # words
 SECOND_BYTES: Final = 32_000  # of 16-bit mono at 16 kHz
+_LIKELY: Final = -0.6931471805599453  # the logarithm of a half
 STEP_S: Final = 0.001  # of a loaded fake: long enough to see it on the device's account
 
 
@@ -186,11 +190,18 @@ def script_of(task: Task) -> Script:
 
 
 def _text(request: TextRequest) -> Script:
-    """Says the words of the prompt, or of the last message, one a step."""
+    """Says the words of the prompt, or of the last message, one a step; as JSON when that is asked for. All answers are
+    the same, and every token as likely as not."""
     prompt = request.messages[-1].content if request.messages else request.prompt or ""
     words = prompt.split()
     if not words:
         raise InputInvalid.at("prompt", "is empty: give at least one word")
+    if request.n < 1:
+        raise InputInvalid.at("n", f"is {request.n}: give at least 1")
+    if request.response_format is not None and request.response_format.kind != "json_object":
+        raise InputInvalid.at(
+            "response_format", f"is a {request.response_format.kind}: a fake keeps to json_object only"
+        )
     if len(words) > CONTEXT_TOKENS:
         raise InputInvalid.at("prompt", f"has {len(words)} tokens, the model takes at most {CONTEXT_TOKENS}")
     if request.temperature < 0:
@@ -198,10 +209,22 @@ def _text(request: TextRequest) -> Script:
     limit = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     if request.max_tokens is not None and not 1 <= limit <= CONTEXT_TOKENS:
         raise InputInvalid.at("max_tokens", f"is {limit}: give 1 to {CONTEXT_TOKENS}")
-    said = words[:limit]
-    pieces = [TextDelta(word if i == 0 else f" {word}") for i, word in enumerate(said)]
-    result = TextResult(" ".join(said), "stop" if said == words else "length")
-    return Script(prompt, pieces, result, Usage(input_tokens=len(words), output_tokens=len(said)))
+    answer = words if request.response_format is None else json.dumps({"said": prompt}).split(" ")
+    said = [word if i == 0 else f" {word}" for i, word in enumerate(answer[:limit])]
+    tokens = [] if request.logprobs is None else [_scored(word, request.logprobs) for word in said]
+    pieces = [
+        TextDelta(word, number, tuple(tokens[i : i + 1])) for i, word in enumerate(said) for number in range(request.n)
+    ]
+    one = TextResult("".join(said), "stop" if len(said) == len(answer) else "length", tuple(tokens))
+    result = replace(one, more=(one,) * (request.n - 1))
+    return Script(prompt, pieces, result, Usage(input_tokens=len(words), output_tokens=len(said) * request.n))
+
+
+def _scored(word: str, top: int) -> ChosenToken:
+    """The word itself is the likeliest of those in its place."""
+    token = TokenLogprob(word.encode(), _LIKELY)
+    others = (TokenLogprob(f"{word}{number}".encode(), _LIKELY - number) for number in range(1, top))
+    return ChosenToken(token, (token, *others)[:top])
 
 
 def _embedding(request: EmbeddingRequest) -> Script:

@@ -35,6 +35,7 @@ from protos.types import (
     Modality,
     ModelId,
     Queued,
+    ResponseFormat,
     Started,
     Task,
     TaskEvent,
@@ -196,6 +197,8 @@ async def test_every_param_is_sent_under_its_name(place: Place) -> None:
         stop=("END",),
         seed=11,
         repetition_penalty=1.2,
+        frequency_penalty=0.5,
+        presence_penalty=-0.5,
     )
     await place.run(request)
     assert place.vendor.bodies[-1]["options"] == {
@@ -207,6 +210,8 @@ async def test_every_param_is_sent_under_its_name(place: Place) -> None:
         "stop": ["END"],
         "seed": 11,
         "repeat_penalty": 1.2,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
     }
     assert "keep_alive" not in place.vendor.bodies[-1]  # how long a model stays is Ollama's to say
 
@@ -220,7 +225,30 @@ async def test_a_request_without_params_gets_our_defaults_not_its(place: Place) 
         "min_p": 0.0,
         "num_predict": 512,
         "repeat_penalty": 1.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
     }
+
+
+async def test_a_format_is_sent_as_its_word_or_its_schema(place: Place) -> None:
+    await place.run(TextRequest(prompt="hi", response_format=ResponseFormat("json_object")))
+    assert place.vendor.bodies[-1]["format"] == "json"
+    schema = ResponseFormat("json_schema", '{"type": "object"}')
+    await place.run(TextRequest(messages=(Message("user", "hi"),), response_format=schema))
+    assert place.vendor.bodies[-1]["format"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        (TextRequest(prompt="hi", logprobs=0), "params.logprobs"),
+        (TextRequest(prompt="hi", n=2), "params.n"),
+        (TextRequest(prompt="hi", response_format=ResponseFormat("regex", "a+")), "params.response_format"),
+    ],
+)
+async def test_what_its_wire_has_no_word_for_is_refused_by_name(place: Place, asked: TextRequest, path: str) -> None:
+    with pytest.raises(InputInvalid, match=path):
+        await place.run(asked)
 
 
 async def test_messages_are_a_chat_and_max_tokens_is_said_to_have_cut(place: Place) -> None:

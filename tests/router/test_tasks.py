@@ -12,6 +12,7 @@ from protos.types import (
     AudioRequest,
     AudioResult,
     Blob,
+    ChosenToken,
     EmbeddingRequest,
     EmbeddingResult,
     GeneratedImage,
@@ -19,10 +20,12 @@ from protos.types import (
     ImageResult,
     Message,
     Modality,
+    ResponseFormat,
     Segment,
     TextRequest,
     TextResult,
     Tier,
+    TokenLogprob,
     Usage,
     Word,
 )
@@ -61,6 +64,28 @@ GOOD: list[tuple[Modality, Json, Json, object]] = [
         ),
     ),
     (TEXT, {"prompt": "hi", "messages": None}, {"stop": None}, TextRequest(prompt="hi")),
+    (
+        TEXT,
+        {"prompt": "hi"},
+        {"frequency_penalty": 0.5, "presence_penalty": -2, "logprobs": 0, "n": 3, "response_format": {"type": "text"}},
+        TextRequest(prompt="hi", frequency_penalty=0.5, presence_penalty=-2, logprobs=0, n=3),
+    ),
+    *(
+        (TEXT, {"prompt": "hi"}, {"response_format": asked}, TextRequest(prompt="hi", response_format=response_format))
+        for asked, response_format in [
+            ({"type": "json_object"}, ResponseFormat("json_object")),
+            (
+                {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"b": 1, "a": "é"}}},
+                ResponseFormat("json_schema", '{"b": 1, "a": "é"}', "x", is_strict=True),
+            ),
+            (
+                {"type": "json_schema", "json_schema": {"schema": {}}},
+                ResponseFormat("json_schema", "{}", "answer"),
+            ),
+            ({"type": "regex", "regex": "a+"}, ResponseFormat("regex", "a+")),
+            ({"type": "grammar", "grammar": 'start: "a"'}, ResponseFormat("grammar", 'start: "a"')),
+        ]
+    ),
     (IMAGE, {"prompt": "a cat"}, {}, ImageRequest(prompt="a cat")),
     (
         IMAGE,
@@ -131,6 +156,29 @@ BAD: list[tuple[Modality, Json, Json, dict[str, str]]] = [
     (TEXT, {"prompt": "a"}, {"max_tokens": 1.5}, {"params.max_tokens": "valid integer, got 1.5"}),
     (TEXT, {"prompt": "a"}, {"max_tokens": True}, {"params.max_tokens": "valid integer, got True"}),
     (TEXT, {"prompt": "a"}, {"seed": -1}, {"params.seed": "got -1"}),
+    (
+        TEXT,
+        {"prompt": "a"},
+        {"frequency_penalty": 2.5},
+        {"params.frequency_penalty": "less than or equal to 2, got 2.5"},
+    ),
+    (TEXT, {"prompt": "a"}, {"presence_penalty": -3}, {"params.presence_penalty": "or equal to -2, got -3"}),
+    (TEXT, {"prompt": "a"}, {"logprobs": 21}, {"params.logprobs": "less than or equal to 20, got 21"}),
+    (TEXT, {"prompt": "a"}, {"logprobs": True}, {"params.logprobs": "valid integer, got True"}),
+    (TEXT, {"prompt": "a"}, {"n": 17}, {"params.n": "less than or equal to 16, got 17"}),
+    (TEXT, {"prompt": "a"}, {"response_format": {"type": "xml"}}, {"params.response_format": "'json_object'"}),
+    (
+        TEXT,
+        {"prompt": "a"},
+        {"response_format": {"type": "regex", "regex": ""}},
+        {"params.response_format.regex.regex": "at least 1 character, got ''"},
+    ),
+    (
+        TEXT,
+        {"prompt": "a"},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"title": "x" * 65_536}}}},
+        {"params.response_format.json_schema.json_schema.schema": "65549 characters as JSON: send at most 65536"},
+    ),
     (TEXT, {"prompt": "a"}, {"stop": [""]}, {"params.stop[0]": "at least 1 character"}),
     (TEXT, {"prompt": "a"}, {"temprature": 1}, {"params.temprature": "is not known here"}),
     (
@@ -273,3 +321,14 @@ def test_what_an_input_refers_to_goes_into_the_task() -> None:
 def test_usage_survives_json() -> None:
     usage = Usage(input_tokens=3, output_tokens=4, audio_seconds=1.5, images=2, device_seconds=0.25)
     assert usage_from(usage_json(usage)) == usage
+
+
+def test_several_answers_and_their_log_probabilities_are_all_in_the_output() -> None:
+    token = TokenLogprob("é".encode()[:1], -0.5)
+    one = TextResult("a", "stop", (ChosenToken(token, (token,)),))
+    scored = {"token": "\ufffd", "logprob": -0.5, "bytes": [195]}
+    first = {"text": "a", "finish_reason": "stop", "logprobs": [scored | {"top_logprobs": [scored]}]}
+    assert output_of(one) == first
+    both = TextResult("a", "stop", one.logprobs, (TextResult("b", "length"),))
+    second = {"index": 1, "text": "b", "finish_reason": "length"}
+    assert output_of(both) == first | {"choices": [{"index": 0, **first}, second]}

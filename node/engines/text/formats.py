@@ -18,6 +18,9 @@ from protos.types import ResponseFormat
 
 MAX_DEFINITION: Final = 65_536  # characters; a compiled schema takes some ten times its size
 _KEPT: Final = 64  # formats of one model, the latest: services send few different ones
+# Between the parts of JSON: a space, or a new line and its indentation. Any amount, as JSON has it, is where a small model
+# ends up until its tokens run out. A schema's own "x-guidance" goes before.
+_SPACING: Final = {"whitespace_pattern": r" |\n[ \t]{0,16}"}
 _FIELD: Final = "response_format"
 _WORDS: Final = {"json_object": "JSON", "json_schema": "JSON schema", "regex": "pattern", "grammar": "grammar"}
 
@@ -76,9 +79,9 @@ def _grammar(wanted: ResponseFormat) -> str:
     try:
         match wanted.kind:
             case "json_object":
-                return LLMatcher.grammar_from_json_schema('{"type": "object"}')
+                return LLMatcher.grammar_from_json_schema('{"type": "object"}', _SPACING)
             case "json_schema":
-                return LLMatcher.grammar_from_json_schema(json.dumps(json.loads(wanted.definition)))
+                return LLMatcher.grammar_from_json_schema(json.dumps(json.loads(wanted.definition)), _SPACING)
             case "regex":
                 return LLMatcher.grammar_from_regex(wanted.definition)
             case "grammar":

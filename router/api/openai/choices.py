@@ -1,4 +1,7 @@
-"""Several texts for one request, as answers or as one stream in which each piece says whose it is."""
+"""Several texts for one call, as answers or as one stream in which each piece says whose it is.
+
+A call may have several prompts, and each of them several answers: its choices are those of the first, then of the next.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -10,18 +13,25 @@ from fastapi.responses import JSONResponse
 
 from protos.errors import Internal
 from protos.types import Finished, TaskEvent, TextDelta, TextRequest, TextResult, Usage
-from router.api.openai.calls import Caller, usage_json
+from router.api.openai.calls import Caller, Outcome, usage_json
 from router.api.openai.dialect import END, chunk, told
 from router.api.openai.sampling import TextBody
 from router.api.sse import EventStream
 
 Json = dict[str, Any]  # Any: JSON
-Piece = Callable[[int, str | None, str | None], Json]  # (choice, text to append, finish reason) -> its choice object
+Piece = Callable[
+    [int, TextDelta | None, str | None], Json
+]  # (choice, what to append, finish reason) -> its choice object
 _QUEUED = 64  # pieces that wait for the reader; the engines wait for it then
 
 
 def answered(head: Json, choices: Sequence[Json], usages: Sequence[Usage]) -> Response:
     return JSONResponse({**head, "choices": list(choices), "usage": usage_json(usages)})
+
+
+def answers_of(outcomes: Sequence[Outcome]) -> list[TextResult]:
+    """In the order of their choices."""
+    return [answer for outcome in outcomes for answer in text_of(outcome.finished).answers]
 
 
 def text_of(finished: Finished) -> TextResult:
@@ -36,22 +46,30 @@ async def streamed(
     """The stream of all choices at once. What refuses one of them is raised here, before it begins."""
     begun = [await caller.started(caller.task(request, body.model)) for request in requests]
     head = {**head, "model": begun[0][0]}
-    chunks = _chunks([events for _, events in begun], head, piece, wants_usage=body.wants_usage)
+    each = requests[0].n
+    chunks = _chunks([events for _, events in begun], each, head, piece, wants_usage=body.wants_usage)
     return EventStream(told(chunks), caller.parts.closing)
 
 
 async def _chunks(
-    choices: Sequence[AsyncGenerator[TaskEvent, None]], head: Mapping[str, Any], piece: Piece, *, wants_usage: bool
+    prompts: Sequence[AsyncGenerator[TaskEvent, None]],
+    each: int,
+    head: Mapping[str, Any],  # Any: JSON
+    piece: Piece,
+    *,
+    wants_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
+    """each: answers to one prompt."""
     usages: list[Usage] = []
-    async with aclosing(_together(choices)) as events:
-        async for choice, event in events:
+    async with aclosing(_together(prompts)) as events:
+        async for prompt, event in events:
             match event:
-                case TextDelta(text):
-                    yield chunk({**head, "choices": [piece(choice, text, None)]})
+                case TextDelta():
+                    yield chunk({**head, "choices": [piece(prompt * each + event.answer, event, None)]})
                 case Finished():
                     usages.append(event.usage)
-                    yield chunk({**head, "choices": [piece(choice, None, text_of(event).finish_reason)]})
+                    for answer, result in enumerate(text_of(event).answers):
+                        yield chunk({**head, "choices": [piece(prompt * each + answer, None, result.finish_reason)]})
                 case _:
                     pass
     if wants_usage:

@@ -32,10 +32,27 @@ class Said(BaseModel):
     refusal: None
 
 
+class TokenShape(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenShape(TokenShape):
+    top_logprobs: list[TokenShape]
+
+
+class ChatLogprobs(BaseModel):
+    """The model's own, before penalties, temperature and format."""
+
+    content: list[ChosenShape]
+    refusal: None
+
+
 class ChatChoice(BaseModel):
     index: int
     message: Said
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: str
 
 
@@ -50,10 +67,19 @@ class ChatCompletion(BaseModel):
     usage: TextUsage
 
 
+class CompletionLogprobs(BaseModel):
+    """The model's own, before penalties, temperature and format."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
 class CompletionChoice(BaseModel):
     index: int
     text: str
-    logprobs: None
+    logprobs: CompletionLogprobs | None
     finish_reason: str | None
 
 

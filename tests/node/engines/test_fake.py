@@ -22,10 +22,12 @@ from protos.types import (
     Modality,
     ModelId,
     Progress,
+    ResponseFormat,
     SegmentDelta,
     Task,
     TaskId,
     TaskRequest,
+    TextDelta,
     TextRequest,
     TextResult,
 )
@@ -57,6 +59,24 @@ def test_text_says_the_words_of_the_last_message() -> None:
 
 def test_text_stops_at_max_tokens() -> None:
     assert result_of(TextRequest(prompt="a b c", max_tokens=2)) == TextResult("a b", "length")
+
+
+def test_several_answers_are_told_apart_and_each_word_is_scored_where_that_is_asked_for() -> None:
+    *told, done = played(engine_of(), TextRequest(prompt="a b", n=2, logprobs=2))
+    assert isinstance(done, Done)
+    assert [(event.text, event.answer) for event in told if isinstance(event, TextDelta)] == [
+        ("a", 0), ("a", 1), (" b", 0), (" b", 1)
+    ]  # fmt: skip
+    result: TextResult = done.raw
+    assert [answer.text for answer in result.answers] == ["a b", "a b"]
+    assert [chosen.token.data for chosen in result.logprobs] == [b"a", b" b"]
+    assert [len(chosen.top) for chosen in result.logprobs] == [2, 2]
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (2, 4)
+
+
+def test_a_json_object_is_made_of_the_words() -> None:
+    result = result_of(TextRequest(prompt="a b", response_format=ResponseFormat("json_object")))
+    assert result == TextResult('{"said": "a b"}', "stop")
 
 
 def test_vectors_have_length_1_and_differ_by_text() -> None:
@@ -96,6 +116,8 @@ def test_speech_has_a_segment_per_second() -> None:
         (TextRequest(prompt=""), "prompt"),
         (TextRequest(prompt="w " * 300), "prompt"),
         (TextRequest(prompt="a", temperature=-1), "temperature"),
+        (TextRequest(prompt="a", n=0), "n"),
+        (TextRequest(prompt="a", response_format=ResponseFormat("regex", "a")), "response_format"),
         (TextRequest(prompt="a", max_tokens=0), "max_tokens"),
         (TextRequest(prompt="a", max_tokens=10_000), "max_tokens"),
         (EmbeddingRequest(texts=[]), "texts"),

@@ -146,7 +146,8 @@ async def test_an_empty_recording_is_refused(client: openai.AsyncOpenAI) -> None
     ("more", "names"),
     [
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"presence_penalty": 1.0}, "presence_penalty"),
+        ({"presence_penalty": 3.0}, "presence_penalty"),
+        ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"extra_body": {"colour": "blue"}}, "colour"),
         ({"temperature": 3.0}, "temperature"),
     ],

@@ -63,12 +63,9 @@ def scores(result: TextResult) -> list[float]:
     return [token.logprob for each in chosen for token in (each.token, *each.top)]
 
 
-@settings(max_examples=25, phases=(Phase.reuse, Phase.generate))  # to shrink one takes minutes
-@given(st.lists(requests, min_size=2, max_size=7), st.integers(0, 1 << 32))
-def test_no_answer_depends_on_who_else_comes_leaves_or_is_cancelled(
-    llama_engine: Engine, asked: list[TextRequest], chances: int
-) -> None:
-    desk, chance = Desk(llama_engine), random.Random(chances)
+def check_answers(engine: Engine, asked: list[TextRequest], chances: int) -> None:
+    """Seats and steps them as the chances say, cancels some, and asks the others again alone."""
+    desk, chance = Desk(engine), random.Random(chances)
     for i in range(len(asked)):  # an example that failed may have left them
         desk.engine.cancel(TaskId(f"t{i}"))
         desk.engine.cancel(TaskId(f"alone-t{i}"))
@@ -93,6 +90,27 @@ def test_no_answer_depends_on_who_else_comes_leaves_or_is_cancelled(
             key = f"{name}#{number}" if number else name
             assert "".join(told.get(key, [])) == answer.text
             assert tuple(scored.get(key, [])) == answer.logprobs
+
+
+company = given(st.lists(requests, min_size=2, max_size=7), st.integers(0, 1 << 32))
+phases = (Phase.reuse, Phase.generate)  # to shrink a company takes minutes
+
+
+@settings(max_examples=10, phases=phases)
+@company
+def test_no_answer_depends_on_who_else_comes_leaves_or_is_cancelled(
+    llama_engine: Engine, asked: list[TextRequest], chances: int
+) -> None:
+    check_answers(llama_engine, asked, chances)
+
+
+@pytest.mark.long
+@settings(max_examples=300, phases=phases)
+@company
+def test_no_answer_depends_on_any_of_many_companies(
+    llama_engine: Engine, asked: list[TextRequest], chances: int
+) -> None:
+    check_answers(llama_engine, asked, chances)
 
 
 # ---- penalties ----
@@ -221,6 +239,14 @@ def test_an_answer_keeps_to_a_pattern_or_a_grammar(desk: Desk, response_format: 
         if result.finish_reason == "stop":
             assert re.fullmatch(pattern, result.text)
         assert set(result.text) <= set(CHARACTERS)
+
+
+def test_json_has_a_space_or_a_new_line_between_its_parts_and_no_more(desk: Desk) -> None:
+    schema = ResponseFormat("json_schema", json.dumps({key: PERSON[key] for key in PERSON if key != "x-guidance"}))
+    for seed in range(5):
+        request = TextRequest(prompt="who", max_tokens=85, seed=seed, temperature=2.0, response_format=schema)
+        result = desk.alone(f"spaced{seed}", request)
+        assert all(re.fullmatch(r" |\n[ \t]{0,16}", gap) for gap in re.findall(r"\s+", result.text))
 
 
 def test_a_format_is_cut_where_the_tokens_run_out(desk: Desk) -> None:
