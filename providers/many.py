@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import grpc
 
-from protos.errors import FabricError, NodeUnavailable
+from protos.errors import FabricError, NodeUnavailable, Overloaded
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.grpc_status import from_bytes, from_rpc_error
 
 MESSAGE_BYTES: Final = 4 << 20  # of tasks in one message, about; the node takes several times as much
+
+HELD_BYTES: Final = 64 << 20  # of a call whose reader is behind: what is larger is not held for it
 
 
 class NotServedError(Exception):
@@ -28,9 +30,19 @@ class _Mailbox:
     """What was told of one call and is not read yet."""
 
     events: list[pb.TaskEvent] = field(default_factory=list)
+    held_bytes: int = 0
     has_ended: bool = False
     error: Exception | None = None
     rung: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, told: pb.CallTold) -> None:
+        self.events.extend(told.events)
+        self.held_bytes += told.ByteSize()
+        self.rung.set()
+
+    def take(self) -> list[pb.TaskEvent]:
+        events, self.events, self.held_bytes = self.events, [], 0
+        return events
 
     def end(self, error: Exception | None) -> None:
         if not self.has_ended:
@@ -65,8 +77,7 @@ class Stream:
             while True:
                 await mailbox.rung.wait()
                 mailbox.rung.clear()
-                events, mailbox.events = mailbox.events, []
-                for event in events:
+                for event in mailbox.take():
                     yield event
                 if mailbox.has_ended and not mailbox.events:
                     break
@@ -111,10 +122,18 @@ class Stream:
         mailbox = self._mailboxes.get(told.number)
         if mailbox is None:
             return  # its reader has gone
-        mailbox.events.extend(told.events)
-        mailbox.rung.set()
+        mailbox.put(told)
         if told.ended:
             mailbox.end(from_bytes(told.error, self._peer) if told.error else None)
+        elif mailbox.held_bytes > HELD_BYTES:
+            self._leave_behind(told.number, mailbox)
+
+    def _leave_behind(self, number: int, mailbox: _Mailbox) -> None:
+        held = mailbox.held_bytes
+        mailbox.end(Overloaded(f"the caller is {held} bytes behind, {HELD_BYTES} are held for it: read faster"))
+        del self._mailboxes[number]
+        self._leave.append(number)
+        self._rung.set()
 
     def _end_all(self, error: Exception) -> None:
         for mailbox in self._mailboxes.values():
