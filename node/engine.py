@@ -124,7 +124,7 @@ class Engine(Protocol):
         ...
 
     def finish(self, raw: Any) -> TaskResult:  # the engine's own type, from Done
-        """The result as the caller gets it: detokenised, encoded."""
+        """The result as the caller gets it: detokenised, encoded. Not called where the engine gave a result already."""
         ...
 
     def warm_up(self) -> None:

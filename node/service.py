@@ -48,6 +48,7 @@ from protos.types import (
     Task,
     TaskEvent,
     TaskId,
+    TaskResult,
     Usage,
 )
 
@@ -190,7 +191,9 @@ class NodeService:
                 return None
             if not isinstance(ended.outcome, Done):
                 raise ended.outcome
-            result = await loop.run_in_executor(self._pool, engine.finish, ended.outcome.raw)
+            result = ended.outcome.raw
+            if not isinstance(result, TaskResult):
+                result = await loop.run_in_executor(self._pool, engine.finish, result)
         return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
 
     def _runs_of(self, entry: Entry) -> list[Run]:
