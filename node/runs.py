@@ -6,6 +6,7 @@ Not about what moves it on (service.py) nor who hears of it (callers.py).
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from node.callers import Audience
 from node.engine import Prepared
@@ -15,9 +16,17 @@ from node.scheduler.messages import Ended
 from protos.errors import FabricError
 from protos.types import Finished, Progress, Queued, Started, Task, TaskEvent, Timings
 
+_NOTHING_MET: Final = Met(0.0)  # shared by all who wait: they are many
+_NO_TIMINGS: Final = Timings()
+
 
 class Run:
     """Ends exactly once. Event loop only."""
+
+    __slots__ = (
+        *("_arrived_s", "_clock", "_is_queued", "_timings", "audience", "done", "entered_s", "entry", "found_seat"),
+        *("held_s", "is_seated", "met", "prepared", "task", "work"),
+    )
 
     def __init__(self, task: Task, entry: Entry, clock: Callable[[], float]) -> None:
         self.task, self.entry, self._clock = task, entry, clock
@@ -28,10 +37,10 @@ class Run:
         self.entered_s = 0.0  # its age when it took its place in the room
         self.found_seat = False  # there was a free one then
         self.held_s = 0.0  # how long it had its seat, once it has left it
-        self.met = Met(0.0)  # what there was when it took its place in the room
+        self.met = _NOTHING_MET  # what there was when it took its place in the room
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
         self._arrived_s = clock()
-        self._timings = Timings()
+        self._timings = _NO_TIMINGS
         self._is_queued = False
 
     @property

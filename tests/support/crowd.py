@@ -37,12 +37,12 @@ async def measured(count: int, folder: Path) -> dict[str, float]:
 
     async with Daemon(settings, loader) as daemon:
         await daemon.registry.loaded(daemon.registry.entries[0])
-        idle_mib = resident_mib()
-        waiting, all_wait = 0, asyncio.Event()
+        waiting, all_wait, may_start = 0, asyncio.Event(), asyncio.Event()
 
         async def call(number: int) -> None:
             nonlocal waiting
-            request = TextRequest(prompt=f"request {number} of an ordinary length, as a person would write it")
+            await may_start.wait()
+            request = TextRequest(prompt=f"request {number}")
             task = Task(id=TaskId(f"t{number}"), request=request, organization_id=OrganizationId(f"o{number % 10}"))
             async for event in daemon.service.execute(task):
                 if isinstance(event, Queued):
@@ -51,6 +51,9 @@ async def measured(count: int, folder: Path) -> dict[str, float]:
                         all_wait.set()
 
         calls = [asyncio.create_task(call(number)) for number in range(count)]
+        await asyncio.sleep(0)
+        idle_mib = resident_mib()  # the callers are there, whose own memory is none of the node's
+        may_start.set()
         await all_wait.wait()
         crowded_mib = resident_mib()
         for each in calls:
