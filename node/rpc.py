@@ -45,6 +45,7 @@ class NodeServicer(node_pb2_grpc.NodeServicer):
         self, request_iterator: AsyncIterator[pb.Calls], context: Context
     ) -> AsyncIterator[pb.Told]:
         try:
+            self._service_of(context)  # whoever may not call is not kept waiting for a first task
             async with aclosing(Many(lambda task: self._executed(task, context)).serve(request_iterator)) as all_told:
                 async for told in all_told:
                     yield told

@@ -442,6 +442,8 @@ async def test_without_a_good_key_nothing_but_health_answers(tmp_path: Path) -> 
             with pytest.raises(Unauthorized):
                 await events_of(stub, text("t", model=ModelId("echo")), metadata=call)
             with pytest.raises(Unauthorized):
+                await read(stub.ExecuteMany(metadata=call))
+            with pytest.raises(Unauthorized):
                 await answer(stub.GetStatus(pb.StatusRequest(), metadata=call))
             with pytest.raises(Unauthorized):
                 await answer(stub.Upload(iter([pb.UploadChunk(blob_id="b", data=b"x")]), metadata=call))
