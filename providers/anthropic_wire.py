@@ -8,19 +8,29 @@ import importlib
 import importlib.util
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from protos.errors import FabricError, InputInvalid
 from protos.types import TaskRequest, TextDelta, TextRequest, TextResult, Usage
 from providers.catalog import VendorModel
+from providers.event_stream import Events, events_of
 from providers.pricing import output_limit
 from providers.remote import Answer, CallPart, VendorCall
-from providers.vendor_errors import Call, cut, malformed, reading, retry_after_s, status_error, unreachable
+from providers.vendor_errors import (
+    Call,
+    cut,
+    failure_within,
+    malformed,
+    reading,
+    retry_after_s,
+    status_error,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from anthropic import APIStatusError, AsyncAnthropic
-    from anthropic.types import RawMessageStreamEvent
 
 KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 _CONNECT_S: Final = 5.0  # a vendor that takes longer to shake hands is as good as away
@@ -29,15 +39,6 @@ _POOL_S: Final = 10.0  # for one of the client's 1,000 connections
 # The last version of the API that takes temperature, top_p and top_k; the one that the client sends refuses them all.
 # Source: https://docs.claude.com/en/api/versioning
 _HEADERS: Final = {"anthropic-version": "2023-06-01"}
-_STATUS_OF: Final = {  # of an error within a stream. Source: https://docs.claude.com/en/api/errors
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "overloaded_error": 529,
-}
 
 
 class AnthropicWire:
@@ -65,7 +66,7 @@ class AnthropicWire:
             base_url=self._base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=library.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
-            http_client=library.DefaultAsyncHttpxClient(follow_redirects=False),  # keys go to the host that is named
+            http_client=library.DefaultAioHttpClient(follow_redirects=False),  # keys go to the host that is named
         )
         return client
 
@@ -85,12 +86,12 @@ class AnthropicWire:
         told = Call(vendor=call.model.vendor, model=call.model.id, key_variable=KEY_VARIABLE, key=call.key)
         sent = body(_text_only(call.request), call.model)
         with _translated(told, self._base_url):
-            # Any: the client's types do not see that `stream` is set
-            events: Any = await self._of(client, call.key).messages.create(**sent, extra_headers=_HEADERS)
-            async with events:
+            streaming = self._of(client, call.key).messages.with_streaming_response
+            async with streaming.create(**sent, extra_headers=_HEADERS) as response:
                 with reading(told):
-                    async for part in read(events, told):
-                        yield part
+                    async with aclosing(events_of(response.iter_bytes())) as events:
+                        async for part in read(events, told):
+                            yield part
 
     def _of(self, client: "AsyncAnthropic", key: str) -> "AsyncAnthropic":
         """The client with that key. Not as a header of the call: the library logs those at DEBUG."""
@@ -156,40 +157,59 @@ def body(request: TextRequest, model: VendorModel) -> dict[str, Any]:  # Any: JS
     return {**sent, "extra_body": chosen} if chosen else sent  # the client has no arguments for them any more
 
 
-async def read(events: "AsyncIterator[RawMessageStreamEvent]", call: Call) -> AsyncIterator[CallPart]:
-    """The pieces of the text, then the Answer."""
-    said: list[str] = []
-    counts: dict[str, int] = {}
-    reason, has_stopped = None, False
-    async for event in events:
-        match event.type:
+async def read(events: Events, call: Call) -> AsyncIterator[CallPart]:
+    """The pieces of the text, those that came together as one, then the Answer."""
+    answer = _Answer()
+    async for listed in events:
+        told = len(answer.texts)
+        for event in listed:
+            answer.take(event)
+        if text := "".join(answer.texts[told:]):
+            yield TextDelta(text)
+        if answer.error is not None:
+            raise failure_within(call, answer.error)
+    text = "".join(answer.texts)
+    if answer.reason is None or not answer.has_stopped:
+        raise cut(call, f"it ended without message_stop after {len(text)} characters")
+    yield Answer(TextResult(text, _finish_reason(answer.reason, call)), _usage(answer.counts))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """As far as it has come."""
+
+    texts: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    reason: str | None = None
+    has_stopped: bool = False
+    error: object = None
+
+    def take(self, event: Any) -> None:  # Any: decoded JSON
+        match event["type"]:
             case "message_start":
-                _count(counts, event.message.usage)
+                _count(self.counts, event["message"]["usage"])
             case "content_block_delta":
-                if event.delta.type == "text_delta":
-                    said.append(event.delta.text)
-                    yield TextDelta(event.delta.text)
+                if event["delta"]["type"] == "text_delta":
+                    self.texts.append(str(event["delta"]["text"]))
             case "message_delta":
-                _count(counts, event.usage)
-                reason = event.delta.stop_reason or reason
+                _count(self.counts, event["usage"])
+                self.reason = event["delta"]["stop_reason"] or self.reason
             case "message_stop":
-                has_stopped = True
+                self.has_stopped = True
+            case "error":
+                self.error = event["error"]
             case _:
                 pass  # blocks begin and end; new kinds may come, as the vendor's docs say
-    if reason is None or not has_stopped:
-        raise cut(call, f"it ended without message_stop after {len(''.join(said))} characters")
-    yield Answer(TextResult("".join(said), _finish_reason(reason, call)), _usage(counts))
 
 
-def _count(counts: dict[str, int], usage: Any) -> None:  # Any: two types of the client, of cumulative counts
+def _count(counts: dict[str, int], usage: Any) -> None:  # Any: decoded JSON, of cumulative counts
     for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"):
-        value = getattr(usage, name, None)
+        value = usage.get(name)
         if value is not None:
             counts[name] = int(value)
             if counts[name] < 0:
                 raise ValueError(f"{value} {name}")
-    details = getattr(usage, "output_tokens_details", None)
-    thinking = getattr(details, "thinking_tokens", None)
+    thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
     if thinking is not None:
         counts["thinking_tokens"] = int(thinking)
 
@@ -222,16 +242,16 @@ def _translated(call: Call, base_url: str) -> Iterator[None]:
     import anthropic  # noqa: PLC0415  # imported at the start
     import httpx2  # noqa: PLC0415  # comes with it
 
-    not_sent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+    from providers.aio import was_sent  # noqa: PLC0415  # imports it
+
     try:
         yield
     except anthropic.APIStatusError as error:
         raise _of_status(call, error) from None  # its words may repeat the key
     except anthropic.APIConnectionError as error:
         why = str(error.__cause__) or type(error.__cause__).__name__
-        raise (
-            unreachable(call, base_url, why) if isinstance(error.__cause__, not_sent) else cut(call, why)
-        ) from None  # its words may repeat the key
+        ours = cut(call, why) if was_sent(error.__cause__) else unreachable(call, base_url, why)
+        raise ours from None  # its words may repeat the key
     except anthropic.AnthropicError as error:
         raise malformed(call, str(error)) from None  # its words may repeat the key
     except httpx2.HTTPError as error:  # while the stream was read
@@ -239,12 +259,8 @@ def _translated(call: Call, base_url: str) -> Iterator[None]:
 
 
 def _of_status(call: Call, error: "APIStatusError") -> FabricError:
-    """An error within a stream comes with the status of its head, which was 200."""
     body: Any = error.body if isinstance(error.body, dict) else {}  # Any: what the vendor sent
     inner = body.get("error") if isinstance(body.get("error"), dict) else {}
     kind, said = str(inner.get("type") or ""), str(inner.get("message") or error.body or "")
-    is_within = error.response.status_code < 400
-    status = _STATUS_OF.get(kind, 500) if is_within else error.response.status_code
-    ours = status_error(call, status, said, kind=kind, retry_after_s=retry_after_s(error.response.headers, time.time()))
-    ours.may_have_run = ours.may_have_run or is_within
-    return ours
+    wait_s = retry_after_s(error.response.headers, time.time())
+    return status_error(call, error.response.status_code, said, kind=kind, retry_after_s=wait_s)

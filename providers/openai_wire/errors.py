@@ -9,16 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
 import httpx2
 import openai
 
 from protos.errors import FabricError
+from providers.aio import was_sent
 from providers.vendor_errors import Call, cut, malformed, retry_after_s, status_error, unreachable
-
-# Of what carries the calls. The client's names for them are no help: a connection that broke after the call was sent is
-# a "connect timeout" too.
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 @contextmanager
@@ -45,9 +41,7 @@ def _of_status(call: Call, error: openai.APIStatusError) -> FabricError:
 def _of_connection(call: Call, error: openai.APIConnectionError, base_url: str) -> FabricError:
     cause = error.__cause__
     why = str(cause) or type(cause).__name__
-    root = cause.__cause__ if isinstance(cause, httpx2.HTTPError) else cause
-    is_unsent = isinstance(root, _NOT_SENT) or isinstance(cause, httpx2.UnsupportedProtocol)
-    return unreachable(call, base_url, why) if is_unsent else cut(call, why)
+    return cut(call, why) if was_sent(cause) else unreachable(call, base_url, why)
 
 
 def _said(error: openai.APIError) -> str:
