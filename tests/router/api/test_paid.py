@@ -192,6 +192,6 @@ async def test_a_hundred_direct_calls_at_once_stay_within_the_budget(tmp_path: P
         await it.edge.until(it.path("usage"), lambda shown: shown.json()["data"]["completed"] == done)
         charged = it.vendor.book.told_micro()
         spent = (await it.data(it.path("usage/spending")))["day"]["spent_micro"]
-    assert {200, 429} <= set(statuses)
-    assert charged == 120 * done
-    assert charged <= spent <= 10_000  # more than was charged where a busy machine cut a call
+    assert set(statuses) == {200, 429}
+    assert charged == spent == 120 * done
+    assert spent <= 10_000
