@@ -22,7 +22,7 @@ P = ParamSpec("P")
 _START_S: Final = 1000.0  # of the clock: 0 is a time that some part may take for "never"
 
 
-class _Jump(selectors.SelectSelector):
+class _Jump(selectors.DefaultSelector):
     """Instead of waiting for so long, so much time has passed."""
 
     def __init__(self) -> None:
