@@ -246,7 +246,8 @@ def test_every_provider_is_a_candidate_or_has_a_reason(request: RoutingRequest, 
         skipped: Any = exc.details["skipped"]  # Any: what a client gets
         told = {each["provider_id"]: each["reason"] for each in skipped}
     else:
-        told = {each.provider_id: each.reason for each in (*route.candidates, *route.skipped)}
+        told = {each.provider_id: each.reason for each in route.candidates}
+        told |= {each.provider_id: each.reason for each in route.skipped}
     assert told.keys() == {snapshot.id for snapshot in snapshots}
     assert all(told.values())
 
