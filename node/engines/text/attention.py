@@ -40,12 +40,16 @@ class Run:
 
     rows: slice  # of the pack
     slots: slice  # of the cache; some of them may not decode
-    length: int  # tokens
+    length: int  # tokens; of one row alone exactly, so that it needs no mask
 
     @property
     def is_dense(self) -> bool:
         """Each of its slots decodes."""
         return self.slots.stop - self.slots.start == self.rows.stop - self.rows.start
+
+    @property
+    def is_single(self) -> bool:
+        return self.slots.stop - self.slots.start == 1
 
 
 def runs_of(singles: Sequence[Chunk]) -> list[tuple[int, int]]:
@@ -92,6 +96,14 @@ class Layout:
         self.positions = _tensor([c.start + i for c in chunks for i in range(c.count)], device)
         self.runs = [self._run(singles, begin, end) for begin, end in runs_of(singles)] if singles else []
         self._masks: dict[tuple[object, ...], torch.Tensor] = {}
+        self._places: dict[int, torch.Tensor] = {}
+
+    def cache_rows(self, kv_heads: int) -> torch.Tensor:
+        """Where each token's keys lie in a layer's cache as rows of one head: (tokens * kv heads), token by token."""
+        if kv_heads not in self._places:
+            heads = self.slots[:, None] * kv_heads + torch.arange(kv_heads, device=self.device)
+            self._places[kv_heads] = (heads * self.pool.context_tokens + self.positions[:, None]).flatten()
+        return self._places[kv_heads]
 
     def places(self, run: Run) -> torch.Tensor:
         """For each row of the run its place among the run's slots."""
@@ -108,7 +120,8 @@ class Layout:
 
     def _run(self, singles: Sequence[Chunk], begin: int, end: int) -> Run:
         longest = max(chunk.start for chunk in singles[begin:end]) + 1
-        length = min(self.pool.context_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        step = _LENGTH_STEP if end - begin > 1 else 1
+        length = min(self.pool.context_tokens, -(-longest // step) * step)
         return Run(slice(begin, end), slice(singles[begin].slot, singles[end - 1].slot + 1), length)
 
     def _mask(self, key: tuple[object, ...], build: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -142,8 +155,10 @@ def slot_attention(
     """Attention of one layer. query (1, heads, tokens, dim), key and value (1, kv heads, tokens, dim) ->
     (1, tokens, heads, value dim)."""
     layout = fabric_layout
-    keys, values = layout.pool.write(module.layer_idx, layout.slots, layout.positions, key[0], value[0])
+    keys, values = layout.pool.write(module.layer_idx, layout.cache_rows(key.shape[1]), key[0], value[0])
     layer = _Layer(keys, values, layout, scaling, sliding_window)
+    if len(layout.runs) == 1 and not layout.longer:
+        return _decode(query[0], layer, layout.runs[0])[None], None
     heads, tokens = query.shape[1:3]
     output = query.new_empty(tokens, heads, value.shape[-1])
     at = 0
@@ -177,6 +192,8 @@ def _decode(query: torch.Tensor, layer: _Layer, run: Run) -> torch.Tensor:
     heads, rows, dim = query.shape
     group = heads // kv_heads
     folded = query.transpose(0, 1).reshape(rows, kv_heads, group, dim)
+    if run.is_single:
+        return _decode_one(folded, layer, run).reshape(rows, heads, -1)
     if not run.is_dense:
         spread = folded.new_zeros(run.slots.stop - run.slots.start, kv_heads, group, dim)
         folded = spread.index_copy_(0, layout.places(run), folded)
@@ -190,6 +207,14 @@ def _decode(query: torch.Tensor, layer: _Layer, run: Run) -> torch.Tensor:
     if not run.is_dense:
         out = out[layout.places(run)]
     return out.reshape(rows, heads, -1)
+
+
+def _decode_one(folded: torch.Tensor, layer: _Layer, run: Run) -> torch.Tensor:
+    """All that it reads it may see."""
+    seen = slice(0 if layer.window is None else max(0, run.length - layer.window), run.length)
+    return scaled_dot_product_attention(
+        folded, layer.keys[run.slots, :, seen], layer.values[run.slots, :, seen], scale=layer.scaling
+    )
 
 
 def _prefill(query: torch.Tensor, layer: _Layer, index: int) -> torch.Tensor:

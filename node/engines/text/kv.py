@@ -55,11 +55,12 @@ class KvPool:
         )
 
     def write(
-        self, layer: int, slots: torch.Tensor, positions: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+        self, layer: int, rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Puts the tokens' (kv heads, tokens, dim) at (slots[i], positions[i]). Returns the layer's whole tensors."""
-        self._keys[layer][slots, :, positions] = key.transpose(0, 1)
-        self._values[layer][slots, :, positions] = value.transpose(0, 1)
+        """Puts the tokens' (kv heads, tokens, dim) into `rows` of the layer's heads and positions (Layout.cache_rows).
+        Returns the layer's whole tensors."""
+        for cache, new in ((self._keys[layer], key), (self._values[layer], value)):
+            cache.view(-1, new.shape[-1]).index_copy_(0, rows, new.transpose(0, 1).reshape(-1, new.shape[-1]))
         return self._keys[layer], self._values[layer]
 
     def move(self, source: int, target: int, tokens: int) -> None:

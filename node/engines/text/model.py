@@ -81,11 +81,12 @@ class TextModel:
 
     def forward(self, ids: Sequence[int], layout: Layout, rows: Sequence[int]) -> torch.Tensor:
         """One packed step. The ids in packed order; logits (len(rows), vocabulary), float32, of the pack's `rows`."""
+        is_whole = list(rows) == list(range(len(ids)))  # when all decode
         output = self.module(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=layout.positions[None],
             use_cache=False,
-            logits_to_keep=torch.tensor(rows, dtype=torch.long, device=self.device),
+            logits_to_keep=0 if is_whole else torch.tensor(rows, dtype=torch.long, device=self.device),
             fabric_layout=layout,
         )
         return output.logits[0].float()

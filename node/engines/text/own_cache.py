@@ -87,10 +87,13 @@ class OwnCaches:
         row = Slot()
         row.ids = [0] * tokens
         self._last_logits(row)
-        held = (vars(layer).values() for layer in getattr(row.cache, "layers", ()))
-        return sum(
-            part.untyped_storage().nbytes() for parts in held for part in parts if isinstance(part, torch.Tensor)
-        )
+        held = (part for layer in getattr(row.cache, "layers", ()) for part in vars(layer).values())
+        return sum(tensor.untyped_storage().nbytes() for part in held for tensor in _tensors(part))
+
+
+def _tensors(part: Any) -> list[torch.Tensor]:  # Any: what a layer of a cache keeps
+    parts = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else [part]
+    return [each for each in parts if isinstance(each, torch.Tensor)]
 
 
 def _cache_name(module: PreTrainedModel) -> str:
