@@ -1,6 +1,6 @@
-"""The text engine beside transformers' continuous batching, its generate, and llama.cpp's server.
+"""The text engine beside transformers' continuous batching, its generate, llama.cpp's server, and itself.
 
-    python scripts/bench/text.py [--sizes 20M 130M] [--parts together poisson alone llama] [--threads 1] [--rounds 3]
+    python scripts/bench/text.py [--sizes 20M 130M] [--parts together poisson alone llama prefix bfloat16] [--rounds 2]
 
 Random weights of real shapes, greedy answers of fixed lengths, the same on all sides, in alternating rounds. Part `llama` needs
 .venv-peer-llama (scripts/bench/peers llama). What it leaves out: HTTP, gRPC, the scheduler (see jobs.py, overhead.py).
@@ -27,39 +27,42 @@ from scripts.bench.lib.text_models import END, SHAPES, save, save_gguf
 from scripts.bench.lib.text_ways import Chat, ContinuousBatching, Generate, Ours, Run
 
 PEER = Path(__file__).resolve().parents[2] / ".venv-peer-llama"
-PARTS = ("together", "poisson", "alone", "llama")
+PARTS = ("together", "poisson", "alone", "llama", "prefix", "bfloat16")
+LARGER = ("together", "alone", "llama")  # what is measured of every size; the rest of the first alone
 BATCHING = "transformers' continuous batching"
 PACKED = "the same with our packed linears"
 
 
-def chats_of(size: str, count: int, rate: float = 0.0) -> list[Chat]:
-    """Prompts of 16 to 256 tokens, answers of 16 to 128; all at once, or `rate` a second."""
-    choice, at_s, chats = random.Random(count), 0.0, []
+def chats_of(size: str, count: int, *, rate: float = 0.0, seed: int = 0, system: Sequence[int] = ()) -> list[Chat]:
+    """Prompts of 16 to 256 tokens behind `system`, answers of 16 to 128; all at once, or `rate` a second."""
+    choice, at_s, chats = random.Random(1000 * seed + count), 0.0, []
     for _ in range(count):
         prompt = [choice.randrange(END + 1, SHAPES[size].vocabulary) for _ in range(choice.randint(16, 256))]
-        chats.append(Chat(prompt, choice.randint(16, 128), at_s))
+        chats.append(Chat([*system, *prompt], choice.randint(16, 128), at_s))
         at_s += choice.expovariate(rate) if rate else 0.0
     return chats
 
 
 def together(folder: Path, size: str, options: argparse.Namespace) -> tuple[list[Row], dict[str, object]]:
     """All chats at once; and Poisson arrivals at half of what the peer manages then."""
-    chats = chats_of(size, options.chats)
+    chats, work = chats_of(size, options.chats), f"text, {options.chats} at once, {size}"
     ours = Ours(folder, options.chats, options.threads)
-    rows: list[Row] = []
-    share = 0.0
-    for peer, is_packed in ((BATCHING, False), (PACKED, True)):
-        with ContinuousBatching(folder, options.chats, is_packed=is_packed).started() as batching:
-            warm = chats[:2]
-            assert equal(ours.run(warm), batching.run(warm)) == 1.0, "the answers differ"
-            runs = [(ours.run(chats), batching.run(chats)) for _ in range(options.rounds)]
-            share = min(equal(*pair) for pair in runs)
-            rows += compared(f"text, {options.chats} at once, {size}", peer, runs, 2.2 if is_packed else 2.5)
-            if not is_packed and "poisson" in options.parts and size == options.sizes[0]:
-                capacity = statistics.median(theirs.rate for _, theirs in runs) / mean_tokens(chats)
-                arriving = chats_of(size, options.arrivals, capacity / 2)
-                pairs = [(ours.run(arriving), batching.run(arriving)) for _ in range(2)]
-                rows.append(first_token(f"text, Poisson at half its capacity, {size}", peer, pairs, 0.6))
+    plain = ContinuousBatching(folder, options.chats)
+    packed = ContinuousBatching(folder, options.chats, is_packed=True)
+    with plain.started(), packed.started():
+        warm = chats[:2]
+        assert equal(ours.run(warm), plain.run(warm)) == equal(ours.run(warm), packed.run(warm)) == 1.0, (
+            "answers differ"
+        )
+        runs = [(ours.run(chats), plain.run(chats), packed.run(chats)) for _ in range(options.rounds)]
+        beside_plain, beside_packed = ([(own, each[way]) for own, *each in runs] for way in (0, 1))
+        rows = compared(work, BATCHING, beside_plain, 2.5) + compared(work, PACKED, beside_packed, 2.2)
+        if "poisson" in options.parts:
+            capacity = statistics.median(theirs.rate for _, theirs in beside_plain) / mean_tokens(chats)
+            arriving = chats_of(size, options.arrivals, rate=capacity / 2)
+            pairs = [(ours.run(arriving), plain.run(arriving)) for _ in range(options.rounds)]
+            rows.append(first_token(f"text, Poisson at half the peer's capacity, {size}", BATCHING, pairs, 0.6))
+    share = min(equal(*pair) for pair in beside_plain + beside_packed)
     return rows, {"equal answers": round(share, 3), "held MiB": ours.engine.held_bytes() >> 20}
 
 
@@ -82,15 +85,39 @@ def beside_llama(folder: Path, size: str, options: argparse.Namespace) -> tuple[
     return rows, {"equal answers": round(min(equal(*pair) for pair in runs), 3)}
 
 
-def compared(work: str, peer: str, runs: Sequence[tuple[Run, Run]], at_least: float) -> list[Row]:
+def with_prefix(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
+    """Chats that share a system prompt of 200 tokens, beside the same engine that computes it for each."""
+    ours, other = Ours(folder, options.chats, options.threads), Ours(folder, options.chats, options.threads)
+    other.engine._pool.can_share = False
+    system = [END + 1 + i for i in range(200)]
+    rounds = [chats_of(size, options.chats, seed=seed, system=system) for seed in range(options.rounds)]
+    runs = [(ours.run(chats), other.run(chats)) for chats in rounds]
+    assert min(equal(*pair) for pair in runs) == 1.0, "the answers differ"
+    work = f"text, {options.chats} at once behind the same 200 tokens, {size}"
+    return compared(work, "itself without prefix reuse", runs, None, None)
+
+
+def in_bfloat16(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
+    chats = chats_of(size, options.chats)
+    ours = Ours(folder, options.chats, options.threads, dtype="bfloat16")
+    other = Ours(folder, options.chats, options.threads)
+    runs = [(ours.run(chats), other.run(chats)) for _ in range(options.rounds)]
+    return compared(f"text, {options.chats} at once in bfloat16, {size}", "itself in float32", runs, None, None)
+
+
+def compared(
+    work: str, peer: str, runs: Sequence[tuple[Run, Run]], at_least: float | None, at_most: float | None = 0.5
+) -> list[Row]:
+    """Tokens a second, and the time to the first."""
     rates = [(ours.rate, theirs.rate) for ours, theirs in runs]
-    speed = Row(
-        work=work, peer=peer, measure="tokens/s", at_least=at_least, **_sides(rates, [a / b for a, b in rates])
-    )  # fmt: skip
-    return [speed, first_token(work, peer, runs, 0.5)]
+    sides = _sides(rates, [a / b for a, b in rates])
+    return [
+        Row(work=work, peer=peer, measure="tokens/s", at_least=at_least, **sides),
+        first_token(work, peer, runs, at_most),
+    ]
 
 
-def first_token(work: str, peer: str, runs: Sequence[tuple[Run, Run]], at_most: float) -> Row:
+def first_token(work: str, peer: str, runs: Sequence[tuple[Run, Run]], at_most: float | None) -> Row:
     firsts = [(ours.first_p95_s, theirs.first_p95_s) for ours, theirs in runs]
     ratios = [a / b if b else 0.0 for a, b in firsts]
     return Row(work=work, peer=peer, measure="TTFT p95, s", at_most=at_most, **_sides(firsts, ratios))
@@ -126,7 +153,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as home:
         for size in options.sizes:
-            measure(save(Path(home) / size, size), size, options)
+            parts = options.parts if size == options.sizes[0] else [part for part in options.parts if part in LARGER]
+            measure(save(Path(home) / size, size), size, argparse.Namespace(**{**vars(options), "parts": parts}))
 
 
 def measure(folder: Path, size: str, options: argparse.Namespace) -> None:
@@ -135,8 +163,9 @@ def measure(folder: Path, size: str, options: argparse.Namespace) -> None:
     if "together" in options.parts:
         rows, facts = together(folder, size, options)
         publish(f"text together {size}", rows, **threads, **facts)
-    if "alone" in options.parts:
-        publish(f"text alone {size}", alone(folder, size, options), **threads)
+    for part, rows_of in (("alone", alone), ("prefix", with_prefix), ("bfloat16", in_bfloat16)):
+        if part in options.parts:
+            publish(f"text {part} {size}", rows_of(folder, size, options), **threads)
     if "llama" in options.parts:
         rows, facts = beside_llama(folder, size, options)
         publish(f"text llama {size}", rows, **threads, **facts)

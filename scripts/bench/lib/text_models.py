@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 INITIALIZER_RANGE: Final = 0.25
-CONTEXT: Final = 512  # tokens
+CONTEXT: Final = 640  # tokens: a shared prompt of 200, one of 256, an answer of 128
 END: Final = 2  # a token that llama.cpp wants to end with and that nothing ever says
 
 
