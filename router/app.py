@@ -318,6 +318,8 @@ async def _grpc_door(settings: RouterSettings, parts: Parts, limits: RateLimits)
 def serve_forever(settings: RouterSettings, *, exit_with_parent: bool = False) -> None:
     """The process of a router. Raises FabricError when it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s router: %(message)s")
+    for library in ("httpx", "httpx2"):  # a line for each call of a vendor, which `usage/records` tells better
+        logging.getLogger(library).setLevel(logging.WARNING)
     if exit_with_parent:
         die_with_parent()
     bind_grpc(settings).close()
