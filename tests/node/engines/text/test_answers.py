@@ -21,7 +21,6 @@ PERSON = {
     "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 150}, "is_in": {"type": "boolean"}},
     "required": ["age", "is_in"],
     "additionalProperties": False,
-    "x-guidance": {"whitespace_flexible": False},
 }
 FORMATS = (
     ResponseFormat("json_schema", json.dumps(PERSON)),
@@ -242,16 +241,15 @@ def test_an_answer_keeps_to_a_pattern_or_a_grammar(desk: Desk, response_format: 
 
 
 def test_json_has_a_space_or_a_new_line_between_its_parts_and_no_more(desk: Desk) -> None:
-    schema = ResponseFormat("json_schema", json.dumps({key: PERSON[key] for key in PERSON if key != "x-guidance"}))
     for seed in range(5):
-        request = TextRequest(prompt="who", max_tokens=85, seed=seed, temperature=2.0, response_format=schema)
+        request = TextRequest(prompt="who", max_tokens=85, seed=seed, temperature=2.0, response_format=FORMATS[0])
         result = desk.alone(f"spaced{seed}", request)
         assert all(re.fullmatch(r" |\n[ \t]{0,16}", gap) for gap in re.findall(r"\s+", result.text))
 
 
 def test_a_format_is_cut_where_the_tokens_run_out(desk: Desk) -> None:
     result = desk.alone("cut", greedy("who", 3, response_format=FORMATS[0]))
-    assert (result.text, result.finish_reason) == ('{"a', "length")
+    assert (result.text.replace(" ", "")[:2], len(result.text), result.finish_reason) == ('{"', 3, "length")
 
 
 def test_a_format_that_allows_no_more_ends_the_answer_without_an_end_token(desk: Desk) -> None:
