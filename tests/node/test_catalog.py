@@ -41,6 +41,31 @@ def test_a_path_is_relative_to_the_file_and_its_bytes_are_counted(tmp_path: Path
     assert spec.file_bytes == 1000
 
 
+def test_weights_that_lie_there_twice_are_counted_once(tmp_path: Path) -> None:
+    """As the hub has pipelines: a whole copy for other programs, a copy in half precision, other formats."""
+    unet = tmp_path / "sdxl" / "unet"
+    unet.mkdir(parents=True)
+    for file, size in (
+        ("sd_xl_base_1.0.safetensors", 700),
+        ("model_index.json", 5),
+        ("unet/diffusion_pytorch_model.safetensors", 400),
+        ("unet/diffusion_pytorch_model.fp16.safetensors", 200),
+        ("unet/diffusion_pytorch_model.bin", 400),
+        ("unet/model.onnx_data", 400),
+        ("unet/config.json", 10),
+    ):
+        (tmp_path / "sdxl" / file).write_bytes(b"x" * size)
+    (spec,) = read_catalog(written(tmp_path, GOOD + 'path = "sdxl"\n'))
+    assert spec.file_bytes == 400 + 10 + 5
+
+
+def test_weights_in_half_precision_alone_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "model.fp16.safetensors").write_bytes(b"x" * 200)
+    (spec,) = read_catalog(written(tmp_path, GOOD + 'path = "w"\n'))
+    assert spec.file_bytes == 200
+
+
 def test_a_path_may_lie_inside_a_package(tmp_path: Path) -> None:
     (spec,) = read_catalog(written(tmp_path, GOOD + 'path = "package:node/engines"\n'))
     assert spec.path.endswith("/node/engines")
