@@ -27,6 +27,14 @@ class Sums:
     units_squared: float = 0.0
     units_seconds: float = 0.0
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether the steps differed enough in size to tell what a unit costs from what a step costs."""
+        if self.units <= 0:
+            return False
+        mean_units = self.units / self.weight
+        return self.units_squared / self.weight - mean_units * mean_units > _SPREAD * mean_units * mean_units
+
     def plus(self, units: int, seconds: float) -> "Sums":
         return Sums(
             _KEPT * self.weight + 1.0,
@@ -42,9 +50,9 @@ def line(sums: Sums) -> Line | None:
     if sums.units <= 0:
         return None
     mean_units, mean_s = sums.units / sums.weight, sums.seconds / sums.weight
-    variance = sums.units_squared / sums.weight - mean_units * mean_units
-    if variance <= _SPREAD * mean_units * mean_units:
+    if not sums.has_spread:
         return Line(mean_s / mean_units, 0.0)
+    variance = sums.units_squared / sums.weight - mean_units * mean_units
     slope = (sums.units_seconds / sums.weight - mean_units * mean_s) / variance
     if slope <= 0:  # larger steps were not slower
         return Line(0.0, mean_s)
@@ -70,6 +78,10 @@ class StepCosts:
     def line(self) -> Line | None:
         """None while nothing has been observed."""
         return line(self._sums)
+
+    @property
+    def has_spread(self) -> bool:
+        return self._sums.has_spread
 
     def seconds(self, units: int) -> float | None:
         """What a step of `units` should take. None while nothing has been observed."""

@@ -163,7 +163,7 @@ def _format_from(message: pb.ResponseFormat) -> ResponseFormat:
             )
 
 
-_SCHEDULERS: Final[Mapping[ImageScheduler | None, pb.ImageScheduler.ValueType]] = {
+_SCHEDULERS: Final[Mapping[ImageScheduler | None, pb.ImageScheduler]] = {
     None: pb.IMAGE_SCHEDULER_UNSPECIFIED,
     "ddim": pb.IMAGE_SCHEDULER_DDIM,
     "euler": pb.IMAGE_SCHEDULER_EULER,
@@ -173,7 +173,7 @@ _SCHEDULERS: Final[Mapping[ImageScheduler | None, pb.ImageScheduler.ValueType]] 
 }
 
 
-def _scheduler_from(value: pb.ImageScheduler.ValueType) -> ImageScheduler | None:
+def _scheduler_from(value: pb.ImageScheduler) -> ImageScheduler | None:
     for name, known in _SCHEDULERS.items():
         if known == value:
             return name

@@ -1,6 +1,8 @@
 """The whole path with the models that ship: real processes, real sockets, right answers."""
 
 import asyncio
+import base64
+import io
 import json
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import httpx
 import psutil
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from box import ROOT, Box, free_port, running
 
@@ -77,6 +80,50 @@ async def test_text_is_streamed_while_it_is_made(client: httpx.AsyncClient) -> N
     events = _events(await client.get(f"{path}/events", params={"include_output": "true"}))
     streamed = "".join(event["payload"]["text"] for event in events if event["kind"] == "job.output")
     assert streamed == (await client.get(path)).json()["data"]["output"]["text"]
+
+
+def _picture(**params: object) -> dict[str, object]:
+    return {"modality": "image", "input": {"prompt": "a red circle"}, "params": {"steps": 9, "seed": 1, **params}}
+
+
+async def test_previews_of_a_picture_are_shown_while_it_is_drawn_to_who_asked(client: httpx.AsyncClient) -> None:
+    created = await client.post("/v1/jobs", json=_picture(preview_every=4))
+    events = _events(await client.get(f"{created.headers['location']}/events", params={"include_output": "true"}))
+    kinds = [event["kind"] for event in events if event["kind"] != "job.progress"]
+    assert kinds[-1] == "job.completed"
+    assert "job.output" in kinds[:-1]  # a follower who is slow gets the latest alone
+    shown = [event["payload"]["preview"] for event in events if event["kind"] == "job.output"]
+    _look(shown)  # type: ignore[arg-type]  # decoded JSON
+    stored = _events(await client.get(f"{created.headers['location']}/events"))
+    assert not [event for event in stored if event["kind"] == "job.output"]
+
+
+async def test_a_direct_call_streams_previews_to_who_asked_alone(client: httpx.AsyncClient) -> None:
+    asked, silent = [
+        (await client.post("/v1/providers/execute/stream", json=body)).text.split("\n\n")
+        for body in (_picture(preview_every=4), _picture())
+    ]
+    lines = [json.loads(event.split("data: ")[1]) for event in asked if event.startswith("event: output")]
+    names = [event.splitlines()[0] for event in asked if event.startswith("event: ")]
+    assert names[-1] == "event: completed"
+    _look([line["preview"] for line in lines])
+    assert not [event for event in silent if event.startswith("event: output")]
+
+
+def _look(previews: list[dict[str, str]]) -> None:
+    """The last one is already red in the middle of the circle's ground or figure: a picture, not noise."""
+    pictures = [Image.open(io.BytesIO(base64.b64decode(preview["data"]))).convert("RGB") for preview in previews]
+    assert pictures
+    assert {picture.size for picture in pictures} == {(64, 64)}
+    reddest = max(
+        red - (green + blue) / 2
+        for red, green, blue in zip(*(_band(pictures[-1], band) for band in range(3)), strict=True)
+    )
+    assert reddest > 60
+
+
+def _band(picture: Image.Image, band: int) -> bytes:
+    return picture.getchannel(band).tobytes()
 
 
 async def test_thirty_two_chats_at_once_answer_as_one_by_one(client: httpx.AsyncClient) -> None:

@@ -7,13 +7,25 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 TOKENS = 24  # of a prompt; one a letter
@@ -109,6 +121,83 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
         tokenizer_3=None,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
+
+
+def stable_diffusion_xl(**options: Any) -> StableDiffusionXLPipeline:  # Any: of its configuration
+    torch.manual_seed(0)
+    words = tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 2,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=2 * WIDTH,
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        norm_num_groups=2,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=WIDTH + 6 * 4,
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae(force_upcast=True),
+        text_encoder=CLIPTextModel(text_config(words)),
+        tokenizer=words,
+        text_encoder_2=CLIPTextModelWithProjection(text_config(words)),
+        tokenizer_2=words,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
+        add_watermarker=False,
+        **options,
+    )
+
+
+def long_tokenizer() -> T5TokenizerFast:
+    """One token a letter, as T5 splits unknown words."""
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *map(chr, range(33, 127))]
+    return T5TokenizerFast(vocab=[(piece, -1.0) for piece in pieces], model_max_length=TOKENS, extra_ids=0)
+
+
+def flux(*, is_told_guidance: bool = True) -> FluxPipeline:
+    """Like dev; without the guidance like schnell."""
+    torch.manual_seed(0)
+    words, letters = tokenizer(), long_tokenizer()
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=is_told_guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+    t5 = T5Config(
+        vocab_size=len(letters),
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=WIDTH,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        initializer_factor=4.0,
+    )
+    return FluxPipeline(
+        transformer=transformer,
+        vae=vae(shift_factor=0.1, scaling_factor=0.4),
+        text_encoder=CLIPTextModel(text_config(words)),
+        tokenizer=words,
+        text_encoder_2=T5EncoderModel(t5).eval(),  # it would drop out at random
+        tokenizer_2=letters,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=is_told_guidance),
+    )
+
+
+def flux_schnell() -> FluxPipeline:
+    return flux(is_told_guidance=False)
 
 
 def save(pipeline: Any, folder: Path) -> str:  # Any: a pipeline of diffusers

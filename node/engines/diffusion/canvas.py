@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from node.engines.diffusion.drawing import Drawing
-from node.engines.diffusion.family import Scheduler
+from node.engines.diffusion.process import Scheduler
+from node.engines.diffusion.tiles import Tile
 from node.engines.diffusion.turns import Key, Stage, Waiting
 from node.engines.diffusion.words import Told
 from protos.types import Progress, TaskId
@@ -26,6 +27,8 @@ class Canvas:
     generator: Generator | None = None  # all chance of this picture, on the host: the same on every device
     scheduler: Scheduler | None = None
     position: int = 0  # of its next time in the drawing's times
+    sketch: Tensor | None = None  # latents foreseen, to be shown as a preview after this step
+    shown: list[Tensor] = field(default_factory=list)  # its decoded tiles so far
     pixels: NDArray[np.float32] | None = None  # (height, width, 3), 0 to 1; the picture is complete
     served: int = 0  # when it last sat in a step, counted in pictures
 
@@ -40,6 +43,7 @@ class Sheet:
     task_id: TaskId
     drawing: Drawing
     canvases: list[Canvas]
+    opened: list[Tensor] = field(default_factory=list)  # the encoded tiles of its input picture so far
     told: Told | None = None  # (rows of a picture, ...): unguided first; None: the prompt has not been read
     steps_done: int = field(default=0)
 
@@ -60,7 +64,9 @@ class Sheet:
             return Stage.READ
         if canvas.latents is None:
             return Stage.OPEN
-        return Stage.DRAW if canvas.position < len(self.drawing.times) else Stage.SHOW
+        if canvas.position < len(self.drawing.times):
+            return Stage.DRAW
+        return Stage.SHOW if len(self.drawing.tiles) == 1 else Stage.TILE
 
     def waiting(self) -> list[tuple["Seat", Waiting]]:
         """Its pictures that wait for a step; a prompt and an input picture are read once for all of them."""
@@ -72,8 +78,13 @@ class Sheet:
         drawing = self.drawing
         if stage is Stage.READ:
             return Waiting(Key(stage, 0, 0), drawing.rows, canvas.served)
-        rows = drawing.rows if stage is Stage.DRAW else 1
-        return Waiting(Key(stage, drawing.width, drawing.height), rows, canvas.served)
+        if stage is Stage.DRAW:
+            return Waiting(Key(stage, drawing.width, drawing.height), drawing.rows, canvas.served)
+        return Waiting(drawing.tile_key(stage, self.next_tile(canvas)), 1, canvas.served)
+
+    def next_tile(self, canvas: Canvas) -> Tile:
+        """That is to be encoded, or decoded."""
+        return self.drawing.tiles[len(self.opened if canvas.latents is None else canvas.shown)]
 
     @property
     def is_complete(self) -> bool:

@@ -5,6 +5,7 @@ Not about how it is drawn (canvas.py, engine.py).
 
 import math
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,9 +13,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from node.engines.diffusion.family import Family, Scheduler
+from node.engines.diffusion.family import Family
+from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import Usual
 from node.engines.diffusion.pictures import Source, UnreadableError, open_source
+from node.engines.diffusion.process import Scheduler, new_scheduler
+from node.engines.diffusion.tiles import Tile, cut
+from node.engines.diffusion.turns import Key, Stage
+from node.engines.diffusion.vae import Vae
 from node.engines.diffusion.words import Spelled, TooLongError
 from protos.errors import InputInvalid
 from protos.types import ImageRequest
@@ -44,10 +50,26 @@ class Drawing:
     source: NDArray[np.float32] | None = field(repr=False, compare=False)  # (3, height, width), -1 to 1
     scheduler: Scheduler = field(repr=False, compare=False)  # timesteps set, never stepped: each picture copies it
     first: int  # the first of its timesteps that is run
+    tiles: tuple[Tile, ...]  # that the autoencoder takes one at a time
+    pixels_per_latent: int
 
     @property
     def times(self) -> Any:  # a tensor on the host
         return self.scheduler.timesteps
+
+    def units(self) -> Counter[tuple[Key, int]]:
+        """What it takes when it runs alone: how often a step of (who shares it, rows)."""
+        pictures, stage = self.request.n, Stage.SHOW if len(self.tiles) == 1 else Stage.TILE
+        found = Counter({(Key(Stage.READ, 0, 0), self.rows): 1})
+        found[Key(Stage.DRAW, self.width, self.height), self.rows * pictures] += len(self.times) - self.first
+        for tile in self.tiles:
+            found[self.tile_key(stage, tile), pictures] += 1
+            if self.source is not None:
+                found[self.tile_key(Stage.OPEN, tile), 1] += 1
+        return found
+
+    def tile_key(self, stage: Stage, tile: Tile) -> Key:
+        return Key(stage, tile.width * self.pixels_per_latent, tile.height * self.pixels_per_latent)
 
     @property
     def rows(self) -> int:
@@ -60,19 +82,21 @@ class Desk:
 
     def __init__(self, family: Family, usual: Usual) -> None:
         self._family = family
+        self._tile_side = Vae(family.parts["vae"]).tile_side
         self._steps = usual.steps or family.steps
         self._guidance_scale = family.guidance_scale if usual.guidance_scale is None else usual.guidance_scale
 
     def read(self, request: ImageRequest) -> Drawing:
         """Raises InputInvalid that names every wrong field."""
-        if errors := [*_number_errors(request), *_text_errors(request)]:
+        if errors := [*_number_errors(request), *_text_errors(request), *self._unfit(request)]:
             raise InputInvalid.of(errors)
         source = _opened(request)
         width, height = self._size(request, source)
         if errors := list(self._size_errors(width, height, "image" if _is_sized_by_source(request) else "")):
             raise InputInvalid.of(errors)
         steps = self._steps if request.steps is None else request.steps
-        guidance = self._guidance_scale if request.guidance_scale is None else request.guidance_scale
+        guidance = self._guidance(request)
+        is_paired = guidance > 1 and self._family.guidance is Guidance.PAIRS
         scheduler, first = self._scheduler(request, steps, width, height)
         return Drawing(
             request=request,
@@ -83,10 +107,12 @@ class Desk:
             seed=secrets.randbelow(1 << 32) if request.seed is None else request.seed,
             strength=self._strength(request) if source else None,
             prompt=self._spelled("prompt", request.prompt),
-            negative=self._spelled("negative_prompt", request.negative_prompt) if guidance > 1 else None,
+            negative=self._spelled("negative_prompt", request.negative_prompt) if is_paired else None,
             source=source.pixels(width, height) if source else None,
             scheduler=scheduler,
             first=first,
+            tiles=self._tiles(width, height),
+            pixels_per_latent=self._family.pixels_per_latent,
         )
 
     def largest(self) -> tuple[int, int]:
@@ -95,6 +121,26 @@ class Desk:
         sides = (math.isqrt(MAX_SIZE) * side for side in self._family.default_size)
         width, height = (min(side, most or side) // multiple * multiple for side in sides)
         return width, height
+
+    def _unfit(self, request: ImageRequest) -> _Errors:
+        """What other kinds of models would take."""
+        process, guidance = self._family.process, self._family.guidance
+        if request.scheduler is not None and request.scheduler not in process.schedulers:
+            fitting = ", ".join(process.schedulers)
+            yield "scheduler", f"is {request.scheduler}, and this model works by {process.name}: use {fitting}"
+        if guidance is not Guidance.PAIRS and request.negative_prompt:
+            yield "negative_prompt", "is not read by this model: say in the prompt what to draw instead"
+        if guidance is Guidance.NONE and (request.guidance_scale or 0) > 1:
+            yield "guidance_scale", f"is {request.guidance_scale}, and this model was made to do without: leave it out"
+
+    def _guidance(self, request: ImageRequest) -> float:
+        if self._family.guidance is Guidance.NONE:
+            return 0.0
+        return self._guidance_scale if request.guidance_scale is None else request.guidance_scale
+
+    def _tiles(self, width: int, height: int) -> tuple[Tile, ...]:
+        unit = self._family.pixels_per_latent
+        return cut(height // unit, width // unit, self._tile_side)
 
     def _strength(self, request: ImageRequest) -> float:
         return self._family.strength if request.strength is None else request.strength
@@ -124,14 +170,15 @@ class Desk:
             yield (field_name, f"its {name} {message}: send width and height") if field_name else (name, message)
 
     def _scheduler(self, request: ImageRequest, steps: int, width: int, height: int) -> tuple[Scheduler, int]:
+        scheduler = new_scheduler(self._family.process, self._family.parts["scheduler"], request.scheduler)
         try:
-            scheduler = self._family.schedule(steps, width, height)
+            self._family.set_times(scheduler, steps, width, height)
         except (ValueError, IndexError, RuntimeError) as exc:
-            raise InputInvalid.at("steps", f"the model's scheduler cannot make {steps} of them: {exc}") from exc
+            raise InputInvalid.at("steps", f"the scheduler cannot make {steps} of them: {exc}") from exc
         if request.image is None:
             return scheduler, 0
         strength = self._strength(request)
-        first = self._family.skipped(steps, strength) * scheduler.order
+        first = self._family.process.skipped(steps, strength) * scheduler.order
         if first >= len(scheduler.timesteps):
             raise InputInvalid.at(
                 "strength", f"{strength} of {steps} steps is less than one step: raise one of the two"
@@ -167,6 +214,7 @@ def _number_errors(request: ImageRequest) -> _Errors:
         ("guidance_scale", guidance, f"from 0 to {MAX_GUIDANCE:g}", guidance is None or 0 <= guidance <= MAX_GUIDANCE),
         ("strength", strength, "above 0 and at most 1", strength is None or 0 < strength <= 1),
         ("n", request.n, f"from 1 to {MAX_PICTURES}", 1 <= request.n <= MAX_PICTURES),
+        ("preview_every", request.preview_every, "at least 1", request.preview_every is None or request.preview_every >= 1),
         ("seed", request.seed, f"from 0 to {_SEEDS - MAX_PICTURES}", request.seed is None or 0 <= request.seed <= _SEEDS - MAX_PICTURES),
     )  # fmt: skip
     return ((name, f"must be {bound}, got {value}") for name, value, bound, is_fine in checks if not is_fine)

@@ -16,12 +16,15 @@ from node.engines.diffusion.canvas import Seat, Sheet
 from node.engines.diffusion.drawing import MAX_SIZE, Desk
 from node.engines.diffusion.family import Family, load_family
 from node.engines.diffusion.forwards import Forwards
+from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import read_usual
+from node.engines.diffusion.previews import CONTENT_TYPE, Sketcher
 from node.engines.diffusion.results import Drawn, result_of
-from node.engines.diffusion.turns import Key, Stage, pick, row_cap
+from node.engines.diffusion.turns import Key, RowCap, Stage, pick, row_cap
+from node.engines.diffusion.vae import Vae
 from node.scheduler.costs import StepCosts
 from protos.errors import InputInvalid
-from protos.types import ImageRequest, ImageResult, Modality, ModelId, Task, TaskId, Usage
+from protos.types import ImageRequest, ImageResult, Modality, ModelId, Preview, Task, TaskId, Usage
 
 _GUIDED_ROWS: Final = 2  # of one picture: unguided and guided
 _BLANK_GUIDANCE: Final = 2.0  # any above 1, so that a warm-up has both rows
@@ -33,7 +36,7 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "DiffusionEngine":
         torch.set_num_threads(device.threads)
     usual = read_usual(spec)
     family = load_family(spec, device)
-    return DiffusionEngine(spec, family, Desk(family, usual))
+    return DiffusionEngine(spec, family, Desk(family, usual), Forwards(family))
 
 
 class DiffusionEngine:
@@ -43,17 +46,27 @@ class DiffusionEngine:
     context_tokens = 0
     beside_threads = 0
 
-    def __init__(self, spec: ModelSpec, family: Family, desk: Desk) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        family: Family,
+        desk: Desk,
+        forwards: Forwards,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        row_cap: RowCap = row_cap,
+    ) -> None:
         self.model: ModelId = spec.id
         self.seats = spec.seats
-        self._family, self._desk = family, desk
-        forwards = Forwards(family)
+        self._family, self._desk, self._clock, self._row_cap = family, desk, clock, row_cap
         self._run: Mapping[Stage, Callable[[Sequence[Seat]], None]] = {
             Stage.READ: forwards.read,
             Stage.OPEN: forwards.open,
             Stage.DRAW: forwards.draw,
             Stage.SHOW: forwards.show,
+            Stage.TILE: forwards.show,
         }
+        self._sketcher = Sketcher(Vae(family.parts["vae"]))
         self._sheets: dict[TaskId, Sheet] = {}
         self._costs: dict[Key, StepCosts] = {}
         self._now = 0  # counts the pictures of all steps
@@ -66,20 +79,10 @@ class DiffusionEngine:
         if not isinstance(task.request, ImageRequest):
             raise InputInvalid.at("request", f"is for {task.modality}, and {self.model} is an image model")
         drawing = self._desk.read(task.request)
-        pictures = task.request.n
-        spent = (
-            (Key(Stage.READ, 0, 0), drawing.rows, 1),
-            (
-                Key(Stage.DRAW, drawing.width, drawing.height),
-                drawing.rows * pictures,
-                len(drawing.times) - drawing.first,
-            ),
-            (Key(Stage.SHOW, drawing.width, drawing.height), pictures, 1),
-        )
         usage = Usage(
             input_tokens=drawing.prompt.tokens,
-            images=pictures,
-            device_seconds=sum(self._seconds(key, rows) * times for key, rows, times in spent),
+            images=task.request.n,
+            device_seconds=sum(self._seconds(key, rows) * times for (key, rows), times in drawing.units().items()),
         )
         return Prepared(task=task, usage=usage, payload=drawing)
 
@@ -103,7 +106,7 @@ class DiffusionEngine:
             self._now += 1  # within a step too, so that those beyond the row cap take turns
             seat.canvas.served = self._now
             work[seat.sheet.task_id] = work.get(seat.sheet.task_id, 0) + waiting.rows
-        return Step(work, self._events(key.stage, work))
+        return Step(work, [*self._previews(seats), *self._events(key.stage, work)])
 
     def cancel(self, task_id: TaskId) -> None:
         self._sheets.pop(task_id, None)
@@ -119,7 +122,7 @@ class DiffusionEngine:
         self._costs.clear()  # that run paid for what is made only once
         for pictures in (self.seats, 1):
             self._draw_blank(width, height, pictures)
-        if self._ceiling(Key(Stage.DRAW, width, height)) < _GUIDED_ROWS * MAX_SIZE:
+        if self.seats < MAX_SIZE:
             self._draw_blank(*self._desk.largest(), 1)
 
     def held_bytes(self) -> int:
@@ -130,20 +133,21 @@ class DiffusionEngine:
         self._family.parts.release()
 
     def _most_rows(self, key: Key, quantum_s: float | None) -> int:
-        return row_cap(self._costs.get(key), quantum_s, self._ceiling(key))
+        return self._row_cap(self._costs.get(key), quantum_s, self._ceiling(key))
 
     def _ceiling(self, key: Key) -> int:
         """Rows whose memory the warm-up has measured: those of all seats at the default size, or as many pixels."""
-        rows = self.seats * (1 if key.stage in (Stage.SHOW, Stage.OPEN) else _GUIDED_ROWS)
+        is_paired = key.stage in (Stage.READ, Stage.DRAW) and self._family.guidance is Guidance.PAIRS
+        rows = self.seats * (_GUIDED_ROWS if is_paired else 1)
         width, height = self._family.default_size
-        return rows * width * height // (key.width * key.height) if key.width else rows
+        return max(1, rows * width * height // (key.width * key.height)) if key.width else rows
 
     def _timed(self, key: Key, seats: Sequence[Seat], rows: int) -> None:
-        started = time.perf_counter()
+        started = self._clock()
         self._run[key.stage](seats)
         if self._family.parts.device.type == "cuda":
             torch.cuda.synchronize(self._family.parts.device)
-        self._costs.setdefault(key, StepCosts()).observe(rows, time.perf_counter() - started)
+        self._costs.setdefault(key, StepCosts()).observe(rows, self._clock() - started)
 
     def _seconds(self, key: Key, rows: int) -> float:
         """Expected of `rows`, alone, in as many steps as they take. 0 while nothing has been learned."""
@@ -151,8 +155,18 @@ class DiffusionEngine:
         most = min(rows, self._most_rows(key, None))
         return (costs.seconds(most) or 0.0) * math.ceil(rows / most) if costs and most else 0.0
 
+    def _previews(self, seats: Sequence[Seat]) -> list[tuple[TaskId, StepEvent]]:
+        """Of those who asked, of the pictures whose turn it is."""
+        found: list[tuple[TaskId, StepEvent]] = []
+        for seat in seats:
+            latents, seat.canvas.sketch = seat.canvas.sketch, None
+            if latents is not None:
+                index = seat.canvas.seed - seat.sheet.drawing.seed
+                found.append((seat.sheet.task_id, Preview(index, self._sketcher.sketch(latents), CONTENT_TYPE)))
+        return found
+
     def _events(self, stage: Stage, work: Mapping[TaskId, int]) -> list[tuple[TaskId, StepEvent]]:
-        if stage not in (Stage.DRAW, Stage.SHOW):
+        if stage in (Stage.READ, Stage.OPEN):
             return []
         return [(task_id, self._event(self._sheets[task_id])) for task_id in work]
 
@@ -166,10 +180,15 @@ class DiffusionEngine:
 
     def _draw_blank(self, width: int, height: int, pictures: int) -> None:
         """The units of so many guided pictures, once each."""
-        request = ImageRequest(prompt="a picture", width=width, height=height, guidance_scale=_BLANK_GUIDANCE, seed=0)
+        guidance_scale = None if self._family.guidance is Guidance.NONE else _BLANK_GUIDANCE
+        request = ImageRequest(prompt="a picture", width=width, height=height, guidance_scale=guidance_scale, seed=0)
         drawing = self._desk.read(request)
         sheets = [Sheet.of(TaskId(""), drawing, 0) for _ in range(pictures)]
         seats = [Seat(sheet, sheet.canvases[0]) for sheet in sheets]
         self._timed(Key(Stage.READ, 0, 0), seats, pictures * drawing.rows)
         self._timed(Key(Stage.DRAW, width, height), seats, pictures * drawing.rows)
-        self._timed(Key(Stage.SHOW, width, height), seats, pictures)
+        for sheet in sheets:
+            sheet.canvases[0].position = len(drawing.times)
+        stage = Stage.SHOW if len(drawing.tiles) == 1 else Stage.TILE
+        for tile in drawing.tiles:
+            self._timed(drawing.tile_key(stage, tile), seats, pictures)

@@ -4,24 +4,29 @@ The next kind is one module and one line here. Not about requests (drawing.py) n
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from node.engine import DeviceSpec, ModelSpec
+from node.engines.diffusion.flux import Flux
+from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import Parts, load_parts, read_index
+from node.engines.diffusion.process import Process, Scheduler
 from node.engines.diffusion.sd3 import Sd3
+from node.engines.diffusion.sdxl import Sdxl
 from node.engines.diffusion.unet import UnetFamily
 from node.engines.diffusion.words import Spelled, Told
 from protos.errors import LoadFailed
 
-Scheduler: TypeAlias = Any  # schedulers of diffusers share no type but a mixin without methods
-
 
 class Family(Protocol):
-    """One loaded model. `spell`, `schedule` and `skipped` run on many threads; the others on the loop thread."""
+    """One loaded model. `spell` and `set_times` run on many threads; the others on the loop thread."""
 
     parts: Parts
+    process: Process
+    guidance: Guidance
     latent_channels: int
     pixels_per_latent: int  # along an axis
     pixel_multiple: int  # width and height are multiples of it
@@ -37,28 +42,26 @@ class Family(Protocol):
 
     def tell(self, prompts: Sequence[Spelled]) -> Told: ...
 
-    def schedule(self, steps: int, width: int, height: int) -> Scheduler:
-        """A scheduler with its timesteps set, on the host. Raises ValueError when it cannot make so many."""
+    def set_times(self, scheduler: Scheduler, steps: int, width: int, height: int) -> None:
+        """On the host. Raises ValueError when it cannot make so many."""
         ...
 
-    def skipped(self, steps: int, strength: float) -> int:
-        """How many of the steps an input picture saves."""
-        ...
-
-    def first_latents(self, scheduler: Scheduler, noise: Tensor) -> Tensor: ...
-
-    def noised(self, scheduler: Scheduler, code: Tensor, noise: Tensor, time: Tensor) -> Tensor: ...
-
-    def predict(self, latents: Tensor, times: Tensor, told: Told) -> Tensor:
-        """One forward. latents: (rows, channels, height, width); times: (rows,)."""
+    def predict(self, latents: Tensor, times: Tensor, told: Told, guidance: Tensor) -> Tensor:
+        """One forward. latents: (rows, channels, height, width); times: (rows,); guidance: (rows,), where it is told."""
         ...
 
 
-FAMILIES: Final[Mapping[str, type[UnetFamily] | type[Sd3]]] = {
+AnyFamily: TypeAlias = type[UnetFamily] | type[Sdxl] | type[Sd3] | type[Flux]
+
+FAMILIES: Final[Mapping[str, AnyFamily]] = {
     "StableDiffusionPipeline": UnetFamily,
     "StableDiffusionImg2ImgPipeline": UnetFamily,
+    "StableDiffusionXLPipeline": Sdxl,
+    "StableDiffusionXLImg2ImgPipeline": Sdxl,
     "StableDiffusion3Pipeline": Sd3,
     "StableDiffusion3Img2ImgPipeline": Sd3,
+    "FluxPipeline": Flux,
+    "FluxImg2ImgPipeline": Flux,
 }
 
 
@@ -69,4 +72,7 @@ def load_family(spec: ModelSpec, device: DeviceSpec) -> Family:
         known = ", ".join(FAMILIES)
         raise LoadFailed(f"{spec.id} is a {index.pipeline}, which this engine cannot step: use one of {known}")
     make = FAMILIES[index.pipeline]
-    return make(load_parts(spec, device, index, make.NEEDED, make.OPTIONAL))
+    parts = load_parts(spec, device, index, make.NEEDED, make.OPTIONAL)
+    if not isinstance(parts["vae"], AutoencoderKL):
+        raise LoadFailed(f"the vae of {spec.id} is a {type(parts['vae']).__name__}: only AutoencoderKL runs")
+    return make(parts)

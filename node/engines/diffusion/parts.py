@@ -31,6 +31,7 @@ class Index:
     folder: Path
     pipeline: str  # the class that it was saved from
     entries: Mapping[str, tuple[str, str]]  # component: (library, class)
+    options: Mapping[str, Any]  # whatever else it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Parts:
 
     by_name: Mapping[str, Any]  # modules, tokenizers and a scheduler have no common type
     device: torch.device
-    dtype: torch.dtype
+    dtype: torch.dtype  # of all but a VAE that must not compute in half precision
+    options: Mapping[str, Any]  # of the index
 
     def __getitem__(self, name: str) -> Any:
         return self.by_name[name]
@@ -66,7 +68,7 @@ def read_index(spec: ModelSpec) -> Index:
     try:
         said = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         entries = {name: (entry[0], entry[1]) for name, entry in said.items() if _names_a_class(entry)}
-        return Index(folder, said["_class_name"], entries)
+        return Index(folder, said["_class_name"], entries, {name: said[name] for name in said.keys() - entries.keys()})
     except (OSError, ValueError, KeyError, AttributeError) as exc:
         raise LoadFailed(f"{spec.id} has no readable model_index.json in {spec.path}: {exc!r}") from exc
 
@@ -99,7 +101,7 @@ def load_parts(
     target, dtype = torch.device(device.torch_name), _dtype(spec, device, index.folder / needed[0])
     try:
         found = {name: _component(index, name, dtype) for name in (*needed, *optional) if name in index.entries}
-        parts = Parts({**dict.fromkeys(optional), **found}, target, dtype)
+        parts = Parts({**dict.fromkeys(optional), **found}, target, dtype, index.options)
         for module in parts.modules():
             module.to(target).eval().requires_grad_(False)
     except torch.OutOfMemoryError as exc:
@@ -121,20 +123,23 @@ def _component(index: Index, name: str, dtype: torch.dtype) -> Any:  # a module,
     cls = getattr(import_module(library), class_name)
     if not issubclass(cls, torch.nn.Module):
         return cls.from_pretrained(folder, local_files_only=True)
-    files = {"local_files_only": True, "use_safetensors": True, "variant": _variant(folder)}
+    files = {"local_files_only": True, "use_safetensors": True, "variant": _variant(folder, dtype)}
     if library == "transformers":
         return cls.from_pretrained(folder, dtype=dtype, **files)
-    return cls.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=is_accelerate_available(), **files)
+    module = cls.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=is_accelerate_available(), **files)
+    if cls._keep_in_fp32_modules is None:
+        module = module.to(dtype)  # seen left as its file has it: SD3's in bfloat16
+    return module.float() if dtype == torch.float16 and module.config.get("force_upcast") else module
 
 
 def _weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _variant(folder: Path) -> str | None:
-    """fp16 where a folder holds nothing else: half of the hub's pipelines come so."""
-    files = _weights(folder)
-    return "fp16" if files and all(".fp16." in file.name for file in files) else None
+def _variant(folder: Path, dtype: torch.dtype) -> str | None:
+    """fp16 where that is asked for and there, as in most of the hub's pipelines, or where there is nothing else."""
+    is_half = [".fp16" in file.name for file in _weights(folder)]
+    return "fp16" if any(is_half) and (dtype == torch.float16 or all(is_half)) else None
 
 
 def _dtype(spec: ModelSpec, device: DeviceSpec, denoiser: Path) -> torch.dtype:

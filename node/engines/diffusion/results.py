@@ -38,6 +38,7 @@ def _said(drawn: Drawn, seed: int) -> dict[str, str]:
         "seed": str(seed),
         "steps": str(drawing.steps),
         "guidance_scale": f"{drawing.guidance_scale:g}",
+        "scheduler": drawing.request.scheduler or "",
         "strength": "" if drawing.strength is None else f"{drawing.strength:g}",
         "model": drawn.model,
     }

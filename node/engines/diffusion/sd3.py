@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import Parts
+from node.engines.diffusion.process import FLOW, flow_shift
 from node.engines.diffusion.words import Spelled, Speller, Told, spell_for_all
 
 _T5_TOKENS = 256  # what the pipeline gives it when nothing is said; without a T5 as many zeros stand for it
@@ -22,6 +24,7 @@ class Sd3:
     NEEDED: ClassVar = ("transformer", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "scheduler")
     OPTIONAL: ClassVar = ("text_encoder_3", "tokenizer_3")
     steps, guidance_scale, strength = 28, 7.0, 0.6
+    process, guidance = FLOW, Guidance.PAIRS
 
     def __init__(self, parts: Parts) -> None:
         config = parts["transformer"].config
@@ -51,25 +54,14 @@ class Sd3:
         text = torch.cat([pad(clip, (0, long.shape[-1] - clip.shape[-1])), long], dim=-2)
         return text, torch.cat([first[0], second[0]], dim=-1)
 
-    def schedule(self, steps: int, width: int, height: int) -> Any:  # a scheduler of diffusers
-        scheduler = type(self.parts["scheduler"]).from_config(self.parts["scheduler"].config)
+    def set_times(self, scheduler: Any, steps: int, width: int, height: int) -> None:
         if scheduler.config.get("use_dynamic_shifting"):
             patches = (width // self.pixel_multiple) * (height // self.pixel_multiple)
-            scheduler.set_timesteps(steps, mu=_shift(scheduler.config, patches))
+            scheduler.set_timesteps(steps, mu=flow_shift(scheduler.config, patches, high=1.16))
         else:
             scheduler.set_timesteps(steps)
-        return scheduler
 
-    def skipped(self, steps: int, strength: float) -> int:
-        return int(max(steps - min(steps * strength, steps), 0))
-
-    def first_latents(self, scheduler: Any, noise: Tensor) -> Tensor:  # noqa: ARG002 - pure noise is where a flow begins
-        return noise
-
-    def noised(self, scheduler: Any, code: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        return scheduler.scale_noise(code, time, noise)
-
-    def predict(self, latents: Tensor, times: Tensor, told: Told) -> Tensor:
+    def predict(self, latents: Tensor, times: Tensor, told: Told, guidance: Tensor) -> Tensor:  # noqa: ARG002 - by pairs
         text, pooled = told
         return self.parts["transformer"](
             latents, timestep=times, encoder_hidden_states=text, pooled_projections=pooled, return_dict=False
@@ -77,13 +69,6 @@ class Sd3:
 
     def _tell_t5(self, rows: Sequence[Tensor]) -> Tensor:
         if (encoder := self.parts["text_encoder_3"]) is not None:
-            return encoder(rows[2])[0]
+            return encoder(rows[2])[0].to(self.parts.dtype)
         width = self.parts["transformer"].config.joint_attention_dim
         return torch.zeros(len(rows[0]), _T5_TOKENS, width, device=self.parts.device, dtype=self.parts.dtype)
-
-
-def _shift(config: Any, patches: int) -> float:  # a frozen dict of diffusers
-    """Source: calculate_shift in diffusers' pipeline_stable_diffusion_3.py."""
-    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.16)
-    return low + (high - low) * (patches - few) / (many - few)

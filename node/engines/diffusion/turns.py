@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from node.scheduler.costs import StepCosts
 
@@ -23,6 +23,10 @@ class Stage(IntEnum):
     READ = 1  # the prompt
     OPEN = 2  # the input picture to latents
     DRAW = 3  # one denoising step
+    TILE = 4  # a part of the latents of a large picture to pixels
+
+
+_TAKES_TURNS: Final = Stage.DRAW  # from here on nothing is urgent: a large picture is shown between others' steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,13 @@ class Waiting:
     served: int  # when it last sat in a step; no two are equal but those that never did
 
 
+RowCap: TypeAlias = Callable[[StepCosts | None, float | None, int], int]
+"""`row_cap`, or what stands for it."""
+
+
 def pick(waiting: Sequence[Waiting], most_rows: Callable[[Key], int]) -> list[int]:
     """The places in `waiting` (not empty) of those who share the next step: at least one, then as many as fit."""
-    order = sorted(range(len(waiting)), key=lambda place: (waiting[place].key.stage, waiting[place].served))
+    order = sorted(range(len(waiting)), key=lambda place: (_urgency(waiting[place]), waiting[place].served))
     key = waiting[order[0]].key
     left, chosen = most_rows(key), list[int]()
     for place in order:
@@ -51,6 +59,10 @@ def pick(waiting: Sequence[Waiting], most_rows: Callable[[Key], int]) -> list[in
             chosen.append(place)
             left -= waiting[place].rows
     return chosen
+
+
+def _urgency(one: Waiting) -> Stage:
+    return min(one.key.stage, _TAKES_TURNS)
 
 
 def row_cap(costs: StepCosts | None, quantum_s: float | None, ceiling: int) -> int:
@@ -63,8 +75,11 @@ def row_cap(costs: StepCosts | None, quantum_s: float | None, ceiling: int) -> i
 
 def worthwhile(costs: StepCosts) -> float:
     """Rows beyond which a larger step gains nothing: with a * n + b seconds for n rows, n / (n + b / a) of the best
-    throughput is reached. On a GPU b is large and it is many; on a CPU a step costs what its rows cost.
+    throughput is reached. On a GPU b is large and it is many; on a CPU a step costs what its rows cost. Without
+    bound while all steps were of one size: a larger one is tried then, and b is learned.
     """
+    if not costs.has_spread:
+        return math.inf
     fixed_s, one_s = costs.seconds(0), costs.seconds(1)
     if fixed_s is None or one_s is None or one_s <= fixed_s:
         return math.inf

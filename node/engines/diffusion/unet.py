@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import Parts
+from node.engines.diffusion.process import DIFFUSION
 from node.engines.diffusion.words import Spelled, Speller, Told, spell_for_all
 from protos.errors import LoadFailed
 
@@ -21,6 +23,7 @@ class UnetFamily:
     OPTIONAL: ClassVar = ()
     steps, guidance_scale, strength = 50, 7.5, 0.8
     max_side = None
+    process, guidance = DIFFUSION, Guidance.PAIRS
 
     def __init__(self, parts: Parts) -> None:
         config = parts["unet"].config
@@ -49,19 +52,8 @@ class UnetFamily:
         rows = torch.tensor([prompt.rows[0] for prompt in prompts], device=self.parts.device)
         return (self.parts["text_encoder"](rows)[0],)
 
-    def schedule(self, steps: int, width: int, height: int) -> Any:  # a scheduler of diffusers  # noqa: ARG002
-        scheduler = type(self.parts["scheduler"]).from_config(self.parts["scheduler"].config)
+    def set_times(self, scheduler: Any, steps: int, width: int, height: int) -> None:  # noqa: ARG002 - any size alike
         scheduler.set_timesteps(steps)
-        return scheduler
 
-    def skipped(self, steps: int, strength: float) -> int:
-        return steps - min(int(steps * strength), steps)
-
-    def first_latents(self, scheduler: Any, noise: Tensor) -> Tensor:
-        return noise * scheduler.init_noise_sigma
-
-    def noised(self, scheduler: Any, code: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        return scheduler.add_noise(code, noise, time)
-
-    def predict(self, latents: Tensor, times: Tensor, told: Told) -> Tensor:
+    def predict(self, latents: Tensor, times: Tensor, told: Told, guidance: Tensor) -> Tensor:  # noqa: ARG002 - by pairs
         return self.parts["unet"](latents, times, encoder_hidden_states=told[0], return_dict=False)[0]

@@ -15,6 +15,7 @@ class Spelled:
 
     rows: tuple[tuple[int, ...], ...]  # one an encoder
     tokens: int  # without padding, of the first encoder
+    text: str
 
 
 class TooLongError(ValueError):
@@ -45,4 +46,4 @@ class Speller:
 def spell_for_all(spellers: Iterable[Speller], prompt: str) -> Spelled:
     """Raises TooLongError."""
     spelled = [speller.spell(prompt) for speller in spellers]
-    return Spelled(tuple(ids for ids, _ in spelled), spelled[0][1])
+    return Spelled(tuple(ids for ids, _ in spelled), spelled[0][1], prompt)

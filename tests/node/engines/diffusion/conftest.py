@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny_pipelines
 import torch
-from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from tiny import CPU
 
 from node.engine import ModelSpec
@@ -18,7 +18,10 @@ from protos.types import Modality, ModelId
 Stock = Any  # a pipeline of diffusers
 MAKE: dict[str, tuple[Callable[[], Stock], Any]] = {
     "unet": (tiny_pipelines.stable_diffusion, StableDiffusionPipeline),
+    "sdxl": (tiny_pipelines.stable_diffusion_xl, StableDiffusionXLPipeline),
     "sd3": (tiny_pipelines.stable_diffusion_3, StableDiffusion3Pipeline),
+    "flux": (tiny_pipelines.flux, FluxPipeline),
+    "schnell": (tiny_pipelines.flux_schnell, FluxPipeline),
 }
 
 
@@ -40,6 +43,7 @@ def family(request: pytest.FixtureRequest) -> str:
 def stock(family: str) -> Stock:
     pipeline = MAKE[family][0]()
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.enable_tiling()
     return pipeline
 
 

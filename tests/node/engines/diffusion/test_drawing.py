@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from node.engines.diffusion.engine import DiffusionEngine
+from node.engines.diffusion.guidance import Guidance
+from node.engines.diffusion.process import FLOW
 from protos.errors import InputInvalid
 from protos.types import Blob, ImageRequest, Task, TaskId
 
@@ -41,6 +43,7 @@ def refusals(engine: DiffusionEngine, **changes: Any) -> dict[str, str]:  # Any:
         ({"steps": 1001}, "steps", "must be from 1 to 1000, got 1001"),
         ({"guidance_scale": -1.0}, "guidance_scale", "must be from 0 to 100, got -1.0"),
         ({"guidance_scale": float("nan")}, "guidance_scale", "must be from 0 to 100, got nan"),
+        ({"preview_every": 0}, "preview_every", "must be at least 1, got 0"),
         ({"n": 0}, "n", "must be from 1 to 8, got 0"),
         ({"n": 9}, "n", "must be from 1 to 8, got 9"),
         ({"seed": -1}, "seed", "must be from 0 to 9223372036854775800, got -1"),
@@ -56,15 +59,32 @@ def refusals(engine: DiffusionEngine, **changes: Any) -> dict[str, str]:  # Any:
 def test_a_field_that_cannot_be_served_is_named(
     engine: DiffusionEngine, changes: dict[str, Any], field: str, message: str
 ) -> None:
+    if field == "negative_prompt" and engine._family.guidance is not Guidance.PAIRS:
+        message = "is not read by this model: say in the prompt what to draw instead"
     assert message in refusals(engine, **changes)[field]
+
+
+def test_a_scheduler_of_the_other_process_is_refused_with_those_that_fit(engine: DiffusionEngine) -> None:
+    is_flow = engine._family.process is FLOW
+    wrong, fitting = ("euler", "flow_euler") if is_flow else ("flow_euler", "ddim, euler, euler_ancestral, dpmpp_2m")
+    message = refusals(engine, scheduler=wrong)["scheduler"]
+    assert message == f"is {wrong}, and this model works by {engine._family.process.name}: use {fitting}"
+
+
+def test_a_model_without_guidance_refuses_a_scale(engine: DiffusionEngine) -> None:
+    request = replace(DRAWABLE, guidance_scale=3.0)
+    if engine._family.guidance is Guidance.NONE:
+        assert "was made to do without" in refusals(engine, guidance_scale=3.0)["guidance_scale"]
+    else:
+        assert engine.prepare(Task(id=TaskId("task"), request=request)).payload.guidance_scale == 3.0
 
 
 def test_every_wrong_number_is_named_at_once(engine: DiffusionEngine) -> None:
     assert set(refusals(engine, prompt="", steps=0, n=0)) == {"prompt", "steps", "n"}
 
 
-def test_a_strength_that_leaves_no_step_is_refused(engine: DiffusionEngine, family: str) -> None:
-    if family == "sd3":  # rounds the other way: always one step at least
+def test_a_strength_that_leaves_no_step_is_refused(engine: DiffusionEngine) -> None:
+    if engine._family.process is FLOW:  # rounds the other way: always one step at least
         assert (
             engine.prepare(
                 Task(id=TaskId("t"), request=replace(DRAWABLE, strength=0.01, steps=4, image=Blob(png())))
@@ -89,5 +109,11 @@ def test_pictures_of_any_mode_are_read(engine: DiffusionEngine, mode: str) -> No
 
 def test_what_is_unsaid_is_the_models(engine: DiffusionEngine, family: str) -> None:
     drawing = engine.prepare(Task(id=TaskId("task"), request=DRAWABLE)).payload
-    usual = {"unet": (50, 7.5), "sd3": (28, 7.0)}[family]
+    usual = {
+        "unet": (50, 7.5),
+        "sdxl": (50, 5.0),
+        "sd3": (28, 7.0),
+        "flux": (28, 3.5),
+        "schnell": (28, 0.0),
+    }[family]
     assert (drawing.width, drawing.height, drawing.steps, drawing.guidance_scale) == (16, 16, *usual)

@@ -19,18 +19,23 @@ def costs(per_row_s: float, fixed_s: float) -> StepCosts:
     return learned
 
 
+def urgency(one: Waiting) -> int:
+    """A large picture that is shown tile by tile waits its turn among those that are drawn."""
+    return min(one.key.stage, Stage.DRAW)
+
+
 @given(waitings, st.integers(0, 8))
 def test_those_picked_share_a_key_and_fit_or_are_one(waiting: list[Waiting], most: int) -> None:
     chosen = [waiting[place] for place in pick(waiting, lambda _: most)]
     assert len({one.key for one in chosen}) == 1
-    assert chosen[0].key.stage == min(one.key.stage for one in waiting)
+    assert urgency(chosen[0]) == min(map(urgency, waiting))
     assert len(chosen) == 1 or sum(one.rows for one in chosen) <= most
 
 
 @given(waitings)
 def test_whoever_waits_longest_in_the_most_urgent_stage_is_picked(waiting: list[Waiting]) -> None:
-    urgent = min(one.key.stage for one in waiting)
-    longest = min(one.served for one in waiting if one.key.stage == urgent)
+    urgent = min(map(urgency, waiting))
+    longest = min(one.served for one in waiting if urgency(one) == urgent)
     assert longest in {waiting[place].served for place in pick(waiting, lambda _: 1)}
 
 
@@ -69,6 +74,14 @@ def test_a_large_fixed_cost_lets_the_batch_grow_to_the_ceiling() -> None:
 
 def test_rows_worth_while_give_nine_tenths_of_the_best_throughput() -> None:
     assert worthwhile(costs(0.001, 0.003)) == pytest.approx(27, rel=0.01)
+
+
+def test_steps_of_one_size_teach_no_cap_so_that_larger_ones_are_tried() -> None:
+    learned = StepCosts()
+    for _ in range(9):
+        learned.observe(8, 0.05)
+    assert row_cap(learned, None, 32) == 32
+    assert row_cap(learned, 0.05, 32) == 8  # but no longer than the quantum, as far as that is known
 
 
 def test_nothing_learned_bounds_nothing() -> None:

@@ -1,0 +1,69 @@
+"""A request may name its scheduler: what it draws is the stock pipeline's with that scheduler, in company of others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import tiny_pipelines
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
+
+from node.engine import Done
+from node.engines.diffusion.engine import DiffusionEngine
+from node.engines.diffusion.process import DIFFUSION, FLOW, new_scheduler
+from protos.types import ImageRequest, ImageScheduler, Task, TaskId
+
+CLOSE = 1e-5
+OWN: dict[str, Any] = {  # Any: schedulers of diffusers
+    "epsilon": DDIMScheduler(clip_sample=False, steps_offset=1),
+    "v_prediction": DDIMScheduler(clip_sample=False, prediction_type="v_prediction", timestep_spacing="trailing"),
+    "stable diffusion 1.5": PNDMScheduler(skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False),
+}
+
+
+def asked(name: ImageScheduler, number: int) -> ImageRequest:
+    return ImageRequest(prompt="a red dog", steps=3 + number, guidance_scale=4.0, seed=number, scheduler=name)
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN.keys())
+def test_each_of_a_batch_has_the_scheduler_that_it_names(
+    own: Any, tmp_path: Path, load_folder: Callable[[Path], DiffusionEngine]
+) -> None:
+    stock = tiny_pipelines.stable_diffusion(own)
+    stock.set_progress_bar_config(disable=True)
+    tiny_pipelines.save(stock, tmp_path)
+    engine = load_folder(tmp_path)
+    requests = {name: asked(name, number) for number, name in enumerate(DIFFUSION.schedulers)}
+    done = {}
+    for name, request in requests.items():
+        assert engine.admit(engine.prepare(Task(id=TaskId(name), request=request)))
+        engine.step(None)
+    while engine.seated:
+        done |= {name: event.raw for name, event in engine.step(None).events if isinstance(event, Done)}
+    for name, request in requests.items():
+        stock.scheduler = new_scheduler(DIFFUSION, own, name)
+        wanted = stock(
+            request.prompt,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator().manual_seed(request.seed or 0),
+            output_type="np",
+        ).images[0]
+        assert np.abs(done[TaskId(name)].pictures[0][1] - wanted).max() < CLOSE
+
+
+def test_every_name_belongs_to_one_process() -> None:
+    assert sorted([*DIFFUSION.schedulers, *FLOW.schedulers]) == sorted(get_args(ImageScheduler))
+
+
+def test_latents_are_not_clipped_where_the_models_own_scheduler_has_no_such_word() -> None:
+    assert not new_scheduler(DIFFUSION, EulerDiscreteScheduler(), "ddim").config.clip_sample
+
+
+def test_another_solver_keeps_what_the_model_was_trained_with() -> None:
+    made = new_scheduler(DIFFUSION, OWN["v_prediction"], "dpmpp_2m")
+    assert isinstance(made, DPMSolverMultistepScheduler)
+    assert (made.config.prediction_type, made.config.timestep_spacing) == ("v_prediction", "trailing")
+    assert (made.config.algorithm_type, made.config.solver_order) == ("dpmsolver++", 2)
