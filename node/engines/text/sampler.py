@@ -104,16 +104,20 @@ def _rule_out(logits: torch.Tensor, draws: Sequence[Draw]) -> None:
 
 
 def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Inverse CDF over the vocabulary in its own order: two nearly equal tokens that swap places in a sorted order, from
-    rounding that depends on the batch, would swap their share of the uniform number too."""
-    scaled = (logits - logits.amax(-1, keepdim=True)) / _column(logits, [d.sampling.temperature for d in draws])
+    """Changes logits in place.
+
+    Inverse CDF over the vocabulary in its own order: two nearly equal tokens that swap places in a sorted order, from
+    rounding that depends on the batch, would swap their share of the uniform number too.
+    """
+    scaled = logits.sub_(logits.amax(-1, keepdim=True)).div_(_column(logits, [d.sampling.temperature for d in draws]))
     sorted_rows = [row for row, draw in enumerate(draws) if draw.sampling.needs_sorting]
     if sorted_rows:
         rows = torch.tensor(sorted_rows, device=logits.device)
         scaled[rows] = _filter(scaled[rows], [draws[row].sampling for row in sorted_rows])
-    weights = scaled.exp()  # the largest is 1
-    weights = weights.where(weights >= _column(logits, [d.sampling.min_p for d in draws]), 0.0)
-    cumulative = weights.double().cumsum(-1)
+    weights = scaled.exp_()  # the largest is 1
+    if any(d.sampling.min_p for d in draws):
+        weights.masked_fill_(weights < _column(logits, [d.sampling.min_p for d in draws]), 0.0)
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
     uniform = torch.tensor([d.uniform for d in draws], dtype=torch.float64, device=logits.device)
     total = cumulative[:, -1:]
     # Below the total, whatever the product is rounded to: behind the last token that is possible there is none.
