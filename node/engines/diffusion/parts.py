@@ -127,7 +127,7 @@ def _component(index: Index, name: str, dtype: torch.dtype) -> Any:  # a module,
     if library == "transformers":
         return cls.from_pretrained(folder, dtype=dtype, **files)
     module = cls.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=is_accelerate_available(), **files)
-    if cls._keep_in_fp32_modules is None:
+    if module.dtype != dtype and cls._keep_in_fp32_modules is None:
         module = module.to(dtype)  # seen left as its file has it: SD3's in bfloat16
     return module.float() if dtype == torch.float16 and module.config.get("force_upcast") else module
 
