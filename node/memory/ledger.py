@@ -16,6 +16,7 @@ MARGIN_BYTES: Final = 64 << 20  # and for the smallest models, whose activations
 RELOADS: Final = (
     3.0  # a model stays for so many times as long as it loads: models that take turns load a quarter of the time
 )
+_INSTANT_S: Final = 1e-6  # what is left of a wait that has passed, by the rounding of a clock: not worth another timer
 _FORGET_S: Final = 300.0  # a request of so long ago counts 1/e of one of now; the default keep_alive
 
 
@@ -64,7 +65,8 @@ class Resident:
 
     def stays_s(self, min_residency_s: float) -> float:
         """How long nobody may have its memory yet."""
-        return max(0.0, residency_s(self.reload_s, min_residency_s) - self.age_s)
+        left_s = residency_s(self.reload_s, min_residency_s) - self.age_s
+        return left_s if left_s > _INSTANT_S else 0.0
 
     def value(self, reserved_bytes: int) -> float:
         """Seconds of reloading that evicting it would cost per second and byte."""
