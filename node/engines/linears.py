@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, cast
 
 import torch
 from torch import nn
+from transformers.activations import GELUActivation
 from transformers.pytorch_utils import Conv1D
 
 HYSTERESIS: Final = 1.05  # a gain smaller than this is noise
@@ -69,11 +70,17 @@ class PackedLinear(nn.Module):
         self.packed: torch.Tensor | None = _reorder(weight)  # opaque: neither a parameter nor a buffer, it cannot move
         self.plain = plain if first_rows > 1 else None
         self._first_rows = first_rows
+        self._after = "none"  # what oneDNN computes on the result before it is written
+
+    def take_over_gelu(self) -> bool:
+        """Computes GELU (the exact one) on each result from now on. False, and no change, where few rows run plain."""
+        self._after = self._after if self.plain is not None else "gelu"
+        return self.plain is None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain is not None and x.numel() < self._first_rows * self.in_features:
             return cast(torch.Tensor, self.plain(x))
-        return _linear(x, self.packed, self.bias)
+        return _linear(x, self.packed, self.bias, self._after)
 
 
 def counts(rows: Sequence[int], weights: int) -> list[int]:
@@ -122,6 +129,17 @@ def pack(model: nn.Module, rows: Sequence[int], spare_bytes: int = 0, measure: M
     return done
 
 
+def fuse_gelu(model: nn.Module) -> int:
+    """Moves GELUs into the packed linears before them, where the model names them as BERT's family does. How many."""
+    fused = 0
+    for module in model.modules():
+        dense, activation = getattr(module, "dense", None), getattr(module, "intermediate_act_fn", None)
+        if isinstance(dense, PackedLinear) and type(activation) is GELUActivation and dense.take_over_gelu():
+            module.intermediate_act_fn = nn.Identity()
+            fused += 1
+    return fused
+
+
 def choose(timings: Sequence[Timing], *, may_keep_both: bool, is_copied: bool) -> Choice:
     """The choice that gains most over the rows, in geometric mean; the one that keeps less where the gain is the same.
 
@@ -161,8 +179,10 @@ def _reorder(weight: torch.Tensor) -> torch.Tensor:
     return cast(torch.Tensor, torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None))
 
 
-def _linear(x: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
-    return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""))
+def _linear(
+    x: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None, after: str = "none"
+) -> torch.Tensor:
+    return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none"))
 
 
 def can_pack(dtype: torch.dtype) -> bool:

@@ -20,7 +20,7 @@ from node.engines.embedding.attention import INTERFACE, UnsupportedAttention, te
 from node.engines.embedding.pooling import Recipe, read_recipe
 from protos.errors import DoesNotFit, LoadFailed
 
-PACKED_ROWS: Final = (16, 64, 256)  # tokens of a step: one short text, a few, a full step
+PACKED_ROWS: Final = (16, 64, 512)  # tokens of a step: one short text, a few, a full step
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -89,6 +89,7 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> tuple[EmbeddingModel, Any
         raise LoadFailed(f"{spec.id} has no tokenizer.json in {spec.path}: convert its tokenizer to a fast one")
     module.eval()
     linears.pack(module, PACKED_ROWS)
+    linears.fuse_gelu(module)
     return prove(spec.id, module, recipe), tokenizer
 
 

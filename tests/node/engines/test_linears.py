@@ -5,16 +5,19 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import nn
+from transformers.activations import GELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from node.engines.linears import (
     Choice,
+    Measure,
     Packed,
     PackedLinear,
     Timing,
     can_pack,
     choose,
     counts,
+    fuse_gelu,
     held_bytes,
     measured,
     pack,
@@ -110,6 +113,38 @@ def test_every_use_of_a_linear_is_swapped(block: Block, ids: torch.Tensor) -> No
     assert block.again is block.layers[0]
     assert relative(block(ids), expected) <= 1e-5
     assert sum(one.modules for one in done if one.choice.first_rows) == 4
+
+
+class Intermediate(nn.Module):
+    """As in BERT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(WIDTH, OUT)
+        self.intermediate_act_fn = GELUActivation()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.intermediate_act_fn(self.dense(x))
+
+
+@pytest.mark.parametrize(("spare_bytes", "measure", "fused"), [(0, always_faster, 1), (1 << 30, faster_from_8, 0)])
+@torch.inference_mode()
+def test_a_gelu_is_computed_by_the_packed_linear_before_it(spare_bytes: int, measure: Measure, fused: int) -> None:
+    torch.manual_seed(2)
+    block, x = Intermediate(), torch.randn(33, WIDTH)
+    expected = [block(rows) for rows in (x, x[:2])]
+    pack(block, ROWS, spare_bytes, measure)
+    assert fuse_gelu(block) == fused, "one whose few rows run plain keeps its GELU"
+    for rows, result in zip((x, x[:2]), expected, strict=True):
+        torch.testing.assert_close(block(rows), result, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_gelu_that_is_not_the_exact_one_stays() -> None:
+    block = Intermediate()
+    block.intermediate_act_fn = NewGELUActivation()
+    pack(block, ROWS, measure=always_faster)
+    assert fuse_gelu(block) == 0
 
 
 def test_a_tied_head_is_packed_only_where_there_is_memory_for_a_copy(block: Block) -> None:
