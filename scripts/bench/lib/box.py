@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-READY_S: Final = 60.0
+READY_S: Final = 180.0  # a node of real models loads them first, on a machine that may do more than that
 CATALOG: Final = """
 [[model]]
 id = "fake-text"
