@@ -22,11 +22,12 @@ from protos.types import (
 from providers.catalog import VendorModel
 from providers.event_stream import events_of
 from providers.openai_wire import audio, embeddings, images, text
-from providers.openai_wire.dialect import Dialect, Wrong
+from providers.openai_wire.dialect import Body, Dialect, Wrong
 from providers.remote import CallPart, VendorCall
 from providers.vendor_errors import Call, reading
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from openai import AsyncOpenAI
 
 _CONNECT_S: Final = 5.0  # a vendor that takes longer to shake hands is as good as away
@@ -100,12 +101,11 @@ class OpenAIWire:
         self, client: "AsyncOpenAI", call: VendorCall, request: TextRequest, told: Call
     ) -> AsyncIterator[CallPart]:
         sent = text.body(request, call.model, self._dialect)
-        streaming = client.chat.completions.with_streaming_response
-        async with streaming.create(**sent, extra_headers=_headers(call.key, call.id)) as response:
+        response = await _streamed(client, sent, _headers(call.key, call.id))
+        async with aclosing(response), aclosing(events_of(response.aiter_bytes())) as events:
             with reading(told):
-                async with aclosing(events_of(response.iter_bytes())) as events:
-                    async for part in text.read(events, request, call.model, told):
-                        yield part
+                async for part in text.read(events, request, call.model, told):
+                    yield part
 
     async def _whole(self, client: "AsyncOpenAI", call: VendorCall, told: Call) -> CallPart:
         """Of the modalities whose answer comes in one piece."""
@@ -145,6 +145,23 @@ class OpenAIWire:
     async def _open_client(self) -> "AsyncOpenAI":
         assert self._client is not None, f"{self._dialect.vendor} was called before its start: this is a bug"
         return await asyncio.shield(self._client)  # a caller that goes does not take it along
+
+
+async def _streamed(client: "AsyncOpenAI", sent: Body, headers: dict[str, Any]) -> "Response":  # Any: as in _headers
+    """What the client's `create` calls once it has gone over each field of the body, which takes as long as this does."""
+    import httpx2  # noqa: PLC0415  # imported at the start, as the next
+    from openai import AsyncStream  # noqa: PLC0415
+
+    response: Any = await client.post(  # Any: a Response as it is asked for, whatever the signature says
+        "/chat/completions",
+        body=sent,
+        options={"headers": headers},
+        cast_to=httpx2.Response,
+        stream=True,
+        stream_cls=AsyncStream[Any],
+    )
+    assert isinstance(response, httpx2.Response), f"the client gave {type(response).__name__}: this is a bug"
+    return response
 
 
 async def _reply(

@@ -109,7 +109,7 @@ def body(request: TextRequest, model: VendorModel, dialect: Dialect) -> Body:
             "repetition_penalty": request.repetition_penalty if request.repetition_penalty != 1.0 else None,
         },
     )
-    return {**sent, "extra_body": more} if more else sent
+    return sent | more
 
 
 def _new(request: TextRequest) -> Body:
