@@ -102,7 +102,8 @@ _OPENAI_PATHS: Final = (
 )
 
 ROUTERS: Final = (
-    jobs.routes,
+    jobs.routes,  # those called most come first: each route before one is a pattern that is tried
+    *OPENAI,
     explain.routes,
     events.routes,
     providers.routes,
@@ -119,7 +120,6 @@ ROUTERS: Final = (
     system.routes,
     asset_routes.routes,
     fairstack.routes,
-    *OPENAI,
 )
 
 # Where errors that no route has seen, such as a missing key, have another shape than the envelope.

@@ -12,6 +12,7 @@ from providers.base import Menu, Snapshot
 from providers.wrappers.stack import Run
 
 WAITING: Final = 256  # calls; the router holds back what waits longer, so this only evens out bursts
+_MENUS: Final = 16  # kept; each is as long as the vendor's list
 
 
 class Limited:
@@ -23,11 +24,8 @@ class Limited:
         self._limit, self._waiting_limit = limit, waiting_limit
         self._seats = asyncio.Semaphore(limit)
         self._waiting = self._running = 0
-        self._shown: tuple[Snapshot | None, tuple[int, int], Snapshot | None] = (
-            None,
-            (0, 0),
-            None,
-        )  # of what, and what
+        self._shown: tuple[Snapshot, tuple[int, int], Snapshot] | None = None  # of what, at which load, and what
+        self._menus: dict[tuple[int, int], Menu] = {}  # of the last offers, by load: few loads come again and again
 
     async def run(self, task: Task, inner: Run) -> AsyncIterator[TaskEvent]:
         if self._waiting >= self._waiting_limit:
@@ -55,14 +53,16 @@ class Limited:
         self._running += 1
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
-        load = (self._waiting, self._running)
-        of, then, shown = self._shown
-        if of is snapshot and then == load and shown is not None:  # as most often
-            return shown
-        offers = Menu(
-            replace(offer, max_batch=min(offer.max_batch, self._limit), waiting=self._waiting, running=self._running)
-            for offer in snapshot.offers
-        )
-        shown = replace(snapshot, offers=offers)
+        load, last = (self._waiting, self._running), self._shown
+        if last is not None and last[0] is snapshot and last[1] == load:  # as most often
+            return last[2]
+        if last is None or last[0].offers is not snapshot.offers or len(self._menus) >= _MENUS:
+            self._menus.clear()
+        if load not in self._menus:
+            self._menus[load] = Menu(
+                replace(offer, max_batch=min(offer.max_batch, self._limit), waiting=load[0], running=load[1])
+                for offer in snapshot.offers
+            )
+        shown = replace(snapshot, offers=self._menus[load])
         self._shown = (snapshot, load, shown)
         return shown
