@@ -1,20 +1,19 @@
 """A streamed remote answer through the router, against the vendor's stand-in alone, and against LiteLLM's proxy.
 
-    python scripts/bench/remote.py [--calls 200] [--at-once 8] [--words 64] [--litellm PATH]
+    python scripts/bench/remote.py [--rounds 3] [--calls 60] [--at-once 8] [--words 64] [--litellm PATH]
 
-All before the same stand-in of OpenAI's API, over its own wire: /v1/chat/completions with stream. `first`: until the first
-word, `whole`: until the end, one call at a time, taken in turns so that a busy machine slows all alike. `per_s`: calls a
-second, so many at once, of a vendor that writes as fast as the stand-in can: more than any model does. `paced`: words a
-second of as many streams of a vendor that writes 150 a second in each. PATH: the `litellm` of an environment with
-litellm[proxy]. Prints a table for people, then one line of JSON with what the router and LiteLLM add to the stand-in alone.
+All before the same stand-in of OpenAI's API, over its own wire: /v1/chat/completions with stream. Each round has three parts:
+so many calls one after another, in turns so that a busy machine slows all alike, of which the median until the first word
+counts; as many, so many at once, of a vendor that writes as fast as the stand-in can, which is more than any model does; and
+words a second of streams of a vendor that writes 150 a second in each. PATH: the command of LiteLLM's proxy, by default that of
+.venv-peer-litellm (scripts/bench/peers litellm); "" leaves it out. None of them asks for a key or limits anybody; the router
+alone writes what each call may cost before it and what it did cost after it, to the disk.
 """
+# peers: litellm
 
 import argparse
 import asyncio
-import json
 import os
-import platform
-import re
 import socket
 import statistics
 import subprocess
@@ -23,14 +22,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.bench.lib.report import Row, publish
+from scripts.bench.lib.streamed import FLAT_OUT, PACED, Target
+
 ROOT: Final = Path(__file__).resolve().parents[2]
+LITELLM: Final = ROOT / ".venv-peer-litellm" / "bin" / "litellm"
 READY_S: Final = 240.0  # LiteLLM imports for a minute on a busy machine
-FLAT_OUT: Final = "gpt-4o-mini"  # as fast as the stand-in can
-PACED: Final = "gpt-4o"  # 150 words a second
-_WORD: Final = re.compile(rb'"content": ?"w')
 _LITELLM: Final = """
 model_list:
   - model_name: gpt-4o-mini
@@ -40,89 +43,33 @@ model_list:
 """
 
 
-class Target:
-    """One door of OpenAI's wire. Connections are kept where the other side keeps them."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one target did in one round."""
 
-    def __init__(self, port: int, words: int) -> None:
-        self._port = port
-        self._requests = {model: self._request(model, words) for model in (FLAT_OUT, PACED)}
-        self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    def _request(self, model: str, words: int) -> bytes:
-        message = {"role": "user", "content": " ".join(["w"] * words)}
-        body = json.dumps(
-            {
-                "model": model,
-                "messages": [message],
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                "max_tokens": words,
-            }
-        ).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        return f"{head}Content-Type: application/json\r\nAuthorization: Bearer sk-standin\r\n\r\n".encode() + body
-
-    async def call(self, model: str) -> tuple[float, float]:
-        """Seconds until the first word and until the end."""
-        kept = await self._connection()
-        began = time.perf_counter()
-        kept[1].write(self._requests[model])
-        got, first = b"", 0.0
-        while not got.endswith(b"0\r\n\r\n"):
-            piece = await kept[0].read(1 << 16)
-            if not piece:
-                break
-            got += piece
-            if not first and _WORD.search(got):
-                first = time.perf_counter() - began
-        whole = time.perf_counter() - began
-        assert got.startswith(b"HTTP/1.1 200"), got[:2000]
-        assert b"[DONE]" in got, got[-2000:]
-        if got.endswith(b"0\r\n\r\n"):
-            self._kept.append(kept)
-        else:
-            kept[1].close()
-        return first, whole
-
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while self._kept:
-            kept = self._kept.pop()
-            if not kept[0].at_eof():  # servers close what was idle for some seconds
-                return kept
-        return await asyncio.open_connection("127.0.0.1", self._port)
-
-    async def is_up(self) -> bool:
-        try:
-            await self.call(FLAT_OUT)
-        except (OSError, AssertionError):
-            return False
-        return True
+    first_ms: float  # median, one call at a time
+    per_s: float
+    paced_words_per_s: float
 
 
-async def measured(targets: Mapping[str, Target], calls: int, at_once: int, words: int) -> dict[str, dict[str, float]]:
+Figures = Mapping[str, Sequence[Round]]  # by target
+
+
+async def measured(targets: Mapping[str, Target], rounds: int, calls: int, at_once: int, words: int) -> Figures:
     for target in targets.values():
         await _until_up(target)
-    single: dict[str, list[tuple[float, float]]] = {name: [] for name in targets}
-    for number in range(calls + 10):
+        await _rate(target, FLAT_OUT, 2 * at_once, at_once)  # the first pay for what is made once
+    found: dict[str, list[Round]] = {name: [] for name in targets}
+    for _ in range(rounds):
+        first_s: dict[str, list[float]] = {name: [] for name in targets}
+        for _ in range(calls):
+            for name, target in targets.items():
+                first_s[name].append((await target.call(FLAT_OUT))[0])
         for name, target in targets.items():
-            took = await target.call(FLAT_OUT)
-            if number >= 10:  # the first pay for what is made once
-                single[name].append(took)
-    rates: dict[str, list[float]] = {name: [] for name in targets}
-    paced: dict[str, list[float]] = {name: [] for name in targets}
-    for _ in range(3):
-        for name, target in targets.items():
-            rates[name].append(await _rate(target, FLAT_OUT, calls, at_once))
-            paced[name].append(await _rate(target, PACED, 4 * at_once, at_once) * words)
-    return {
-        name: {
-            "first_p50_ms": _ms(first for first, _ in single[name]),
-            "whole_p50_ms": _ms(whole for _, whole in single[name]),
-            "per_s": round(statistics.median(rates[name]), 1),
-            "paced_words_per_s": round(statistics.median(paced[name]), 1),
-        }
-        for name in targets
-    }
+            per_s = await _rate(target, FLAT_OUT, calls, at_once)
+            paced = await _rate(target, PACED, 4 * at_once, at_once) * words
+            found[name].append(Round(statistics.median(first_s[name]) * 1000, per_s, paced))
+    return found
 
 
 async def _until_up(target: Target) -> None:
@@ -143,19 +90,64 @@ async def _rate(target: Target, model: str, calls: int, at_once: int) -> float:
     return calls / (time.perf_counter() - began)
 
 
-def _ms(seconds: Iterator[float]) -> float:
-    return round(statistics.median(seconds) * 1000, 2)
+# ---- rows ----
+
+WORK: Final = "a streamed answer of a vendor through the router"
 
 
-def added(figures: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float]:
-    """What one of them adds to the stand-in alone."""
-    own, alone = figures[name], figures["alone"]
-    return {
-        "first_ms": round(own["first_p50_ms"] - alone["first_p50_ms"], 2),
-        "whole_ms": round(own["whole_p50_ms"] - alone["whole_p50_ms"], 2),
-        "per_s_ratio": round(own["per_s"] / alone["per_s"], 3),
-        "paced_ratio": round(own["paced_words_per_s"] / alone["paced_words_per_s"], 3),
-    }
+def rows_of(found: Figures) -> list[Row]:
+    alone, added_ms = "the vendor's stand-in alone", _added_ms(found, "router")
+    rows = [
+        Row(
+            work=WORK,
+            peer=alone,
+            measure="added until the first word",
+            values=added_ms,
+            unit="ms",
+            at_most=5,
+            ours=statistics.median(each.first_ms for each in found["router"]),
+            theirs=statistics.median(each.first_ms for each in found["alone"]),
+        ),
+        _row(alone, "words/s, 150 a second in each", *_both(found, "alone", "paced_words_per_s"), at_least=0.97),
+        _row(alone, "requests/s", *_both(found, "alone", "per_s")),
+    ]
+    if "litellm" in found:
+        theirs_ms = _added_ms(found, "litellm")
+        rows += [
+            _row("LiteLLM's proxy", "requests/s", *_both(found, "litellm", "per_s"), at_least=3),
+            _row("LiteLLM's proxy", "ms added until the first word", added_ms, theirs_ms, at_most=0.3),
+        ]
+    return rows
+
+
+def _added_ms(found: Figures, name: str) -> list[float]:
+    return [own.first_ms - alone.first_ms for own, alone in zip(found[name], found["alone"], strict=True)]
+
+
+def _both(found: Figures, other: str, field: str) -> tuple[list[float], list[float]]:
+    ours, theirs = ([float(getattr(each, field)) for each in found[name]] for name in ("router", other))
+    return ours, theirs
+
+
+def _row(
+    peer: str,
+    measure: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Row:
+    return Row(
+        work=WORK,
+        peer=peer,
+        measure=measure,
+        values=[mine / their for mine, their in zip(ours, theirs, strict=True)],
+        ours=statistics.median(ours),
+        theirs=statistics.median(theirs),
+        at_least=at_least,
+        at_most=at_most,
+    )
 
 
 # ---- processes ----
@@ -204,28 +196,20 @@ def _free_port() -> int:
         return port
 
 
-def _commit() -> str:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=200)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--words", type=int, default=64)
-    parser.add_argument("--litellm", default="", help="the program, where the comparison is wanted")
+    parser.add_argument("--litellm", default=str(LITELLM), help="its command; empty: without it")
     options = parser.parse_args()
+    if options.litellm and not Path(options.litellm).exists():
+        parser.error(f"there is no {options.litellm}: run scripts/bench/peers litellm, or give --litellm ''")
     with tempfile.TemporaryDirectory() as name, doors(Path(name), options.litellm) as ports:
         targets = {door: Target(port, options.words) for door, port in ports.items()}
-        figures = asyncio.run(measured(targets, options.calls, options.at_once, options.words))
-    for door, row in figures.items():
-        shown = f"first {row['first_p50_ms']:>8} ms  whole {row['whole_p50_ms']:>8} ms  {row['per_s']:>8}/s"
-        print(f"{door:8} {shown}  paced {row['paced_words_per_s']:>8} words/s")
-    extra = {f"{door}_adds": added(figures, door) for door in figures if door != "alone"}
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    asked = {"calls": options.calls, "at_once": options.at_once, "words": options.words}
-    print(json.dumps({"bench": "remote", **asked, **figures, **extra, **machine, "commit": _commit()}))
+        found = asyncio.run(measured(targets, options.rounds, options.calls, options.at_once, options.words))
+    publish("remote", rows_of(found), calls=options.calls, at_once=options.at_once, words=options.words)
 
 
 if __name__ == "__main__":

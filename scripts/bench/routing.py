@@ -1,24 +1,20 @@
 """One routing decision among 50 places and 500 models, all that is done for it: what is known of every place, as the router
 takes it, then the order. Nothing is called.
 
-    python scripts/bench/routing.py [--places 50] [--models 500] [--decisions 2000]
+    python scripts/bench/routing.py [--places 50] [--models 500] [--rounds 3] [--decisions 500]
 
 `default`: no model named; `model`: one that two places have; `alias`: of five candidates; `picky`: params that each place has
 to be asked about; each with a text of 400 words to price. `told`: `default` with every reason in words, as `explain` has
 them; `snapshots`: what is known of all places, alone. The places are vendors with all their layers, half of them paid, each
-with 200 calls behind it. Milliseconds of computing time, as neighbours on the machine take turns with it. Prints a table for
-people, then one line of JSON. Aim: 0.3 ms.
+with 200 calls behind it. Milliseconds of computing time, as neighbours on the machine take turns with it: of each round the
+median.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +33,7 @@ from providers.remote import Remote
 from providers.wrappers import Breaking, Limited, Metered, Retrying, Timed, Wrapped
 from providers.wrappers.metered import Seen
 from router.routing import Route, RoutingRequest, order
+from scripts.bench.lib.report import Row, publish
 
 CONTENT = TextRequest(prompt="word " * 400, max_tokens=100)
 
@@ -70,19 +67,19 @@ def _place(place: int, each: int, models: int) -> Provider:
     return Wrapped(vendor, [Retrying(), Breaking(), Limited(64), seen, Timed()])
 
 
-def timed(decide: Callable[[], object], count: int) -> dict[str, float]:
+def timed(decide: Callable[[], object], count: int) -> float:
+    """Median milliseconds."""
     decide()
     took = []
     for _ in range(count):
         began = time.thread_time_ns()
         decide()
         took.append((time.thread_time_ns() - began) / 1e6)
-    cuts = statistics.quantiles(took, n=100)
-    return {"p50_ms": round(cuts[49], 4), "p99_ms": round(cuts[98], 4)}
+    return statistics.median(took)
 
 
-def measured(count: int, models: int, decisions: int) -> dict[str, dict[str, float]]:
-    known = registry(count, models)
+def ways(known: ProviderRegistry) -> Mapping[str, Callable[[], object]]:
+    """What is decided, by its name."""
     asked = RoutingRequest(modality=Modality.TEXT, content=CONTENT)
 
     def routed(**more: Any) -> Callable[[], Route]:  # Any: fields of a request
@@ -91,46 +88,38 @@ def measured(count: int, models: int, decisions: int) -> dict[str, dict[str, flo
 
     def told() -> list[str]:
         route = order(asked, known.snapshots())
-        return [each.reason for each in (*route.candidates, *route.skipped)]
+        return [each.reason for each in route.candidates] + [each.reason for each in route.skipped]
 
     return {
-        "default": timed(routed(), decisions),
-        "model": timed(routed(model="model-20"), decisions),
-        "alias": timed(routed(model="best"), decisions),
-        "picky": timed(routed(content=replace(CONTENT, seed=1, stop=("x",))), decisions),
-        "told": timed(told, decisions),
-        "snapshots": timed(known.snapshots, decisions),
+        "default": routed(),
+        "model": routed(model="model-20"),
+        "alias": routed(model="best"),
+        "picky": routed(content=replace(CONTENT, seed=1, stop=("x",))),
+        "told": told,
+        "snapshots": known.snapshots,
     }
 
 
-def _commit() -> str:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
+def row(name: str, values: Sequence[float], places: int, models: int) -> Row:
+    work = f"one routing decision, {places} places, {models} models: {name}"
+    at_most = 0.3 if name in ("default", "model", "alias", "picky") else None
+    return Row(work=work, peer="", measure="computing time p50", values=values, unit="ms", at_most=at_most)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--places", type=int, default=50)
     parser.add_argument("--models", type=int, default=500)
-    parser.add_argument("--decisions", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--decisions", type=int, default=500)
     options = parser.parse_args()
-    figures = measured(options.places, options.models, options.decisions)
-    for name, row in figures.items():
-        print(f"{name:10} {row['p50_ms']:>8} ms p50 {row['p99_ms']:>8} ms p99")
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    asked = {"places": options.places, "models": options.models}
-    print(
-        json.dumps(
-            {
-                "bench": "routing",
-                **asked,
-                **figures,
-                **machine,
-                "python": platform.python_version(),
-                "commit": _commit(),
-            }
-        )
-    )
+    decisions = ways(registry(options.places, options.models))
+    found: dict[str, list[float]] = {name: [] for name in decisions}
+    for _ in range(options.rounds):
+        for name, decide in decisions.items():
+            found[name].append(timed(decide, options.decisions))
+    rows = [row(name, values, options.places, options.models) for name, values in found.items()]
+    publish("routing", rows, decisions=options.decisions)
 
 
 if __name__ == "__main__":
