@@ -39,9 +39,12 @@ def post(routes: APIRouter, path: str, body: type[BaseModel], **documented: Any)
 
             return handle
 
+    # Within what the routes' own class adds, such as errors of another shape.
+    kind = Quick if routes.route_class is APIRoute else type("Quick", (routes.route_class, Quick), {})
+
     def add(endpoint: Endpoint) -> Endpoint:
         routes.add_api_route(
-            path, endpoint, methods=["POST"], dependencies=[JSON_BODY], route_class_override=Quick, **documented
+            path, endpoint, methods=["POST"], dependencies=[JSON_BODY], route_class_override=kind, **documented
         )
         return endpoint
 

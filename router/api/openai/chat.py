@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, model_validator
 
 from protos.errors import InputInvalid
 from protos.types import ChosenToken, Message, TextDelta, TextResult
-from router.api.context import JSON_BODY
-from router.api.openai.calls import WithCaller, identifier, now
+from router.api.context import WithOrganization, WithParts, WithPrincipal
+from router.api.openai.calls import Caller, identifier, now
 from router.api.openai.choices import Json, answered, answers_of, streamed
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
 from router.api.openai.sampling import TextBody
 from router.api.openai.shapes import ChatCompletion
+from router.api.quickly import post
 from router.inputs import MAX_LOGPROBS
 from router.tasks import logprobs_json
 
@@ -52,9 +53,12 @@ class ChatBody(TextBody):
         return self.max_completion_tokens or self.max_tokens
 
 
-@routes.post("/completions", dependencies=[JSON_BODY], response_model=ChatCompletion)
-async def complete_chat(body: ChatBody, caller: WithCaller) -> Response:
+@post(routes, "/completions", ChatBody, response_model=ChatCompletion)
+async def complete_chat(
+    request: Request, body: ChatBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
+) -> Response:
     """Answers a chat; with `stream`, as it is made."""
+    caller = Caller(request, parts, organization_id, principal.key_id)
     body.check_rest()
     requests = [body.request(None, _messages(body.messages))]
     head: Json = {"id": identifier("chatcmpl"), "created": now()}
