@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import tiny_pipelines
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+)
 
 from node.engine import Done
 from node.engines.diffusion.engine import DiffusionEngine
@@ -18,8 +25,16 @@ from protos.types import ImageRequest, ImageScheduler, Task, TaskId
 CLOSE = 1e-5
 OWN: dict[str, Any] = {  # Any: schedulers of diffusers
     "epsilon": DDIMScheduler(clip_sample=False, steps_offset=1),
-    "v_prediction": DDIMScheduler(clip_sample=False, prediction_type="v_prediction", timestep_spacing="trailing"),
+    "v_prediction": DDIMScheduler(
+        clip_sample=False, steps_offset=1, prediction_type="v_prediction", timestep_spacing="trailing"
+    ),
     "stable diffusion 1.5": PNDMScheduler(skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False),
+}
+STOCK: dict[ImageScheduler, tuple[Any, dict[str, Any]]] = {  # what users of diffusers put in the place of the model's
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_ancestral": (EulerAncestralDiscreteScheduler, {}),
+    "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }
 
 
@@ -31,19 +46,21 @@ def asked(name: ImageScheduler, number: int) -> ImageRequest:
 def test_each_of_a_batch_has_the_scheduler_that_it_names(
     own: Any, tmp_path: Path, load_folder: Callable[[Path], DiffusionEngine]
 ) -> None:
-    stock = tiny_pipelines.stable_diffusion(own)
-    stock.set_progress_bar_config(disable=True)
-    tiny_pipelines.save(stock, tmp_path)
+    tiny_pipelines.save(tiny_pipelines.stable_diffusion(own), tmp_path)
     engine = load_folder(tmp_path)
-    requests = {name: asked(name, number) for number, name in enumerate(DIFFUSION.schedulers)}
+    requests = {name: asked(name, number) for number, name in enumerate(STOCK)}
     done = {}
     for name, request in requests.items():
         assert engine.admit(engine.prepare(Task(id=TaskId(name), request=request)))
         engine.step(None)
     while engine.seated:
         done |= {name: event.raw for name, event in engine.step(None).events if isinstance(event, Done)}
+    stock = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    stock.set_progress_bar_config(disable=True)
+    saved = stock.scheduler.config  # says more than `own`: in a file each default is a word of the model's
     for name, request in requests.items():
-        stock.scheduler = new_scheduler(DIFFUSION, own, name)
+        kind, changes = STOCK[name]
+        stock.scheduler = kind.from_config(saved, **changes)
         wanted = stock(
             request.prompt,
             num_inference_steps=request.steps,
