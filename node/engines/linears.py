@@ -26,6 +26,7 @@ SAMPLE_BYTES: Final = (
 SAMPLE_ROWS: Final = 256  # times weights: with many rows the weights do not count, and one is enough
 LEAST_WEIGHTS: Final = 1 << 16  # of a linear: in smaller ones the call is what takes the time
 MOST_PRODUCTS: Final = 1 << 30  # multiply-adds of one call: a head of 150,000 tokens is not measured with 256 rows
+ROWS_STEP: Final = 16  # above it rows are filled up to a multiple: oneDNN makes and keeps a kernel for each number of rows
 MEASURE_S: Final = 0.02  # for one shape, one number of rows and one way; three runs at least
 
 
@@ -182,7 +183,15 @@ def _reorder(weight: torch.Tensor) -> torch.Tensor:
 def _linear(
     x: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None, after: str = "none"
 ) -> torch.Tensor:
-    return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none"))
+    """x (..., rows, in). Filled up with zeros to few different numbers of rows: kernels for 500 of them took 100 MiB and were
+    never given back."""
+    rows = x.numel() // x.shape[-1]
+    missing = -rows % ROWS_STEP if rows > ROWS_STEP else 0
+    if not missing:
+        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none"))
+    filled = nn.functional.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, missing))
+    out = cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(filled, packed, bias, after, [], "none"))
+    return out[:rows].view(*x.shape[:-1], out.shape[-1])
 
 
 def can_pack(dtype: torch.dtype) -> bool:

@@ -53,6 +53,7 @@ class Assets:
         self._records, self._files, self._clock = records, files, clock
         # Of one file, by its hash: whether it is there and whether a record has it are read and changed together.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._one_sweep = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -176,13 +177,14 @@ class Assets:
         await self._drop(asset.sha256)
 
     async def sweep(self) -> None:
-        """Removes what has expired."""
-        is_more = True
-        while is_more:
-            gone = await self._records.change(table.remove_expired(self._clock()))
-            for sha256 in {asset.sha256 for asset in gone}:
-                await self._drop(sha256)
-            is_more = len(gone) == table.EXPIRED_AT_ONCE
+        """Removes what has expired. One at a time, so that nothing of it is left when this returns."""
+        async with self._one_sweep:
+            is_more = True
+            while is_more:
+                gone = await self._records.change(table.remove_expired(self._clock()))
+                for sha256 in {asset.sha256 for asset in gone}:
+                    await self._drop(sha256)
+                is_more = len(gone) == table.EXPIRED_AT_ONCE
 
     async def remove_orphans(self, folders: Sequence[str] = FOLDERS) -> int:
         """How many files without a record there were: of a process that was killed between the two writes, or that could

@@ -27,6 +27,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 
 async def history(edge: Edge) -> str:
     """A job with a long history, not ended; its id."""
+    await edge.parts.runner.close()  # it would take the job
     store = edge.parts.store
     request = a_request(organization_id=DEFAULT_ORGANIZATION, model="held")
     job, _ = await store.create(new_job(request, 1_800_000_000.0), 10)

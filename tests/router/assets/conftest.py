@@ -20,7 +20,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A place for assets in it."""
+    """A place for assets in it, of this test alone: what it leaves goes with its bucket."""
     for name, value in (
         ("AWS_ENDPOINT_URL", s3),
         ("AWS_ACCESS_KEY_ID", "test"),
@@ -31,5 +31,8 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client = boto3.client("s3")
     client.create_bucket(Bucket="fabric")
     yield "s3://fabric/assets"
+    for each in client.list_objects_v2(Bucket="fabric").get("Contents", []):
+        client.delete_object(Bucket="fabric", Key=each["Key"])
+    client.delete_bucket(Bucket="fabric")
     client.close()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
