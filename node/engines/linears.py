@@ -26,7 +26,7 @@ SAMPLE_BYTES: Final = (
 SAMPLE_ROWS: Final = 256  # times weights: with many rows the weights do not count, and one is enough
 LEAST_WEIGHTS: Final = 1 << 16  # of a linear: in smaller ones the call is what takes the time
 MOST_PRODUCTS: Final = 1 << 30  # multiply-adds of one call: a head of 150,000 tokens is not measured with 256 rows
-ROWS_STEP: Final = 16  # above it rows are filled up to a multiple: oneDNN makes and keeps a kernel for each number of rows
+ROWS_STEP: Final = 16  # more rows are filled up to a multiple: oneDNN keeps a kernel for each number of rows
 MEASURE_S: Final = 0.02  # for one shape, one number of rows and one way; three runs at least
 
 
