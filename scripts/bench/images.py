@@ -1,128 +1,224 @@
-"""How long pictures take when requests of 4, 20 and 40 steps arrive at random: one forward for all, against one at a time.
+"""How long pictures take when requests of 4, 20 and 40 steps arrive at random, beside the stock pipeline used in two ways.
 
-    python scripts/bench/images.py [--requests 40] [--load 0.9] [--model models/fabric-image]
+    python scripts/bench/images.py [--requests 300] [--seeds 5] [--load 0.95] [--rounds 2] [--model models/fabric-image]
 
-Without a trained model it makes a random one of the same shape: its pictures mean nothing and take as long. Time is
-counted in CPU seconds of one thread, and an idle server jumps to the next arrival, so a busy machine changes little.
-What it leaves out: HTTP, gRPC, the scheduler.
+First each way is measured, in alternating rounds: a call of the stock pipeline for 1 to 8 requests of 4, 20 and 40 steps; a step
+of the engine for 1 to 16 pictures. Then the same arrivals are replayed at those times: the pipeline one request at a time, the
+pipeline for up to 8 waiting requests of as many steps at once, and the engine with its own rules of turns and batches,
+which run for real. All that it does beside its forwards counts as it runs: reading requests, turns, PNG files (a node does the
+first and the last on other cores, and the stock pipeline makes no files); so minutes of arrivals are a matter of seconds.
+At last some of the arrivals are drawn for real by the engine: `check` is what they took beside what the replay of them said.
+Without a trained model a random one of the same shape is made: its pictures mean nothing and take as long.
+What it leaves out: HTTP, gRPC, the device loop.
 """
 
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, quantiles
+from random import Random
+from statistics import mean, median, quantiles
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
 from node.engine import DeviceSpec, Done, ModelSpec
-from node.engines.diffusion.engine import DiffusionEngine, load
-from protos.types import ImageRequest, Modality, ModelId, Task, TaskId
-from scripts.bench.lib.report import report
+from node.engines.diffusion.drawing import Desk
+from node.engines.diffusion.engine import DiffusionEngine
+from node.engines.diffusion.family import Family, load_family
+from node.engines.diffusion.forwards import Forwards
+from node.engines.diffusion.parts import read_usual
+from protos.types import Modality, ModelId
+from scripts.bench.lib.image_costs import Clock, Costs, Meter, Replayed, curve, measure_own, measure_stock, task_of
+from scripts.bench.lib.report import Row, publish
 from scripts.models.image.save import save_random
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = (4, 20, 40)
-GUIDANCE_SCALE = 3.0
+STATIC_BATCH = 8
+SEATS = 16
+OWN_STEPS = 8  # of each measured batch of the engine; a step costs the same whichever it is
+OWN, ONE, STATIC = "own", "the diffusers pipeline one at a time", "the same in static batches of up to 8"
+CHECKED = 60  # requests that are drawn for real at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     at_s: float
     steps: int
-    seed: int
 
 
-class Clock:
-    """CPU seconds of what ran, and jumps over idle time."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def run(self, work: Callable[[], Any]) -> Any:  # Any: whatever the work returns
-        started = time.process_time()
-        result = work()
-        self.now_s += time.process_time() - started
-        return result
+def arrive(count: int, mean_gap_s: float, seed: int) -> list[Arrival]:
+    random, at_s, arrivals = Random(seed), 0.0, list[Arrival]()
+    for _ in range(count):
+        at_s += random.expovariate(1 / mean_gap_s)
+        arrivals.append(Arrival(at_s, random.choice(STEPS)))
+    return arrivals
 
 
-def one_at_a_time(pipeline: StableDiffusionPipeline, arrivals: Sequence[Arrival]) -> list[float]:
-    """The stock pipeline in the order of arrival -> the wait of each."""
-    clock, waits_s = Clock(), []
-    for arrival in arrivals:
-        clock.now_s = max(clock.now_s, arrival.at_s)
-        clock.run(lambda: draw(pipeline, arrival.steps, arrival.seed))  # noqa: B023 - called at once
-        waits_s.append(clock.now_s - arrival.at_s)
+# ---- the ways: each returns the wait of every arrival, from it to its picture ----
+
+
+def stock(arrivals: Sequence[Arrival], costs: Costs, random: Random, most: int) -> list[float]:
+    """The oldest that waits, with up to `most` - 1 others that wait and have as many steps: a call shares its steps."""
+    now_s, waiting, waits_s = 0.0, list(range(len(arrivals))), [0.0] * len(arrivals)
+    while waiting:
+        now_s = max(now_s, arrivals[waiting[0]].at_s)
+        steps = arrivals[waiting[0]].steps
+        alike = [each for each in waiting if arrivals[each].at_s <= now_s and arrivals[each].steps == steps][:most]
+        now_s += random.choice(costs[steps, len(alike)])
+        for each in alike:
+            waiting.remove(each)
+            waits_s[each] = now_s - arrivals[each].at_s
     return waits_s
 
 
-def draw(pipeline: StableDiffusionPipeline, steps: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    pipeline("a red circle", num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE, generator=generator)
+def own(arrivals: Sequence[Arrival], engine: DiffusionEngine, clock: Clock, meter: Meter) -> list[float]:
+    """The engine, stepped as the device loop would. What it does beside its forwards is measured and added."""
+    coming, waits_s = list(enumerate(arrivals)), [0.0] * len(arrivals)
 
+    def timed(work: Callable[[], Any]) -> Any:  # Any: whatever the work returns
+        result = meter.run("beside", work)
+        clock.now_s += meter.costs["beside"][-1]
+        return result
 
-def all_together(engine: DiffusionEngine, arrivals: Sequence[Arrival]) -> list[float]:
-    """Our engine, stepped as the device loop would -> the wait of each."""
-    clock, waits_s, coming = Clock(), dict[str, float](), list(enumerate(arrivals))
     while coming or engine.seated:
         if not engine.seated:
             clock.now_s = max(clock.now_s, coming[0][1].at_s)
         while coming and coming[0][1].at_s <= clock.now_s and engine.seated < engine.seats:
             number, arrival = coming.pop(0)
-            clock.run(lambda: engine.admit(engine.prepare(task_of(number, arrival))))  # noqa: B023 - called at once
-        step = clock.run(lambda: engine.step(None))
+            timed(lambda: engine.admit(engine.prepare(task_of(number, arrival.steps))))  # noqa: B023 - called at once
+        step = timed(lambda: engine.step(None))
         for task_id, event in step.events:
             if isinstance(event, Done):
-                clock.run(lambda: engine.finish(event.raw))  # noqa: B023 - called at once
-                waits_s[task_id] = clock.now_s - arrivals[int(task_id)].at_s
-    return [waits_s[str(number)] for number in range(len(arrivals))]
+                timed(lambda: engine.finish(event.raw))  # noqa: B023 - called at once
+                waits_s[int(task_id)] = clock.now_s - arrivals[int(task_id)].at_s
+    return waits_s
 
 
-def task_of(number: int, arrival: Arrival) -> Task:
-    request = ImageRequest(prompt="a red circle", steps=arrival.steps, seed=arrival.seed, guidance_scale=GUIDANCE_SCALE)
-    return Task(id=TaskId(str(number)), request=request)
+# ---- the bench ----
 
 
-def arrive(count: int, mean_gap_s: float) -> list[Arrival]:
-    random = np.random.default_rng(0)
-    times = np.cumsum(random.exponential(mean_gap_s, count))
-    return [Arrival(float(at_s), int(random.choice(STEPS)), seed) for seed, at_s in enumerate(times)]
+@dataclass(frozen=True, slots=True)
+class Waits:
+    mean_s: float
+    p95_s: float
+    few_s: float  # mean of those of the fewest steps
+
+    @classmethod
+    def of(cls, arrivals: Sequence[Arrival], waits_s: Sequence[float]) -> "Waits":
+        few = [wait for arrival, wait in zip(arrivals, waits_s, strict=True) if arrival.steps == min(STEPS)]
+        return cls(mean(waits_s), quantiles(waits_s, n=20)[-1], mean(few))
 
 
-def figures(arrivals: Sequence[Arrival], waits_s: Sequence[float]) -> dict[str, float]:
-    short = [wait for arrival, wait in zip(arrivals, waits_s, strict=True) if arrival.steps == STEPS[0]]
-    return {"mean": mean(waits_s), "p95": quantiles(waits_s, n=20)[-1], f"mean of {STEPS[0]} steps": mean(short)}
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The model, loaded once for both ways."""
+
+    spec: ModelSpec
+    family: Family
+    pipeline: StableDiffusionPipeline
+
+    @classmethod
+    def of(cls, folder: Path) -> "Bench":
+        spec = ModelSpec(
+            id=ModelId("bench"), engine="diffusion", modality=Modality.IMAGE, path=str(folder), seats=SEATS
+        )
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        pipeline.set_progress_bar_config(disable=True)
+        return cls(spec, load_family(spec, DeviceSpec("cpu", 0, 1)), pipeline)
+
+    def engine(self, forwards: Forwards | None = None, **policy: Any) -> DiffusionEngine:  # Any: a clock, a row cap
+        desk = Desk(self.family, read_usual(self.spec))
+        return DiffusionEngine(self.spec, self.family, desk, forwards or Forwards(self.family), **policy)
+
+    def measured(self, rounds: int) -> tuple[Costs, Costs]:
+        """Of the stock pipeline, and of the engine."""
+        engine = self.engine(row_cap=lambda _costs, _quantum_s, ceiling: ceiling)  # all share, whether it pays or not
+        theirs, ours = Meter(), Meter()
+        measure_stock(Meter(), self.pipeline, min(STEPS), 1)  # what is made only once
+        measure_own(Meter(), engine, 1, min(STEPS))
+        for _ in range(rounds):
+            for pictures in range(1, SEATS + 1):
+                measure_own(ours, engine, pictures, OWN_STEPS)
+                for steps in STEPS if pictures <= STATIC_BATCH else ():
+                    measure_stock(theirs, self.pipeline, steps, pictures)
+        return theirs.costs, ours.costs
+
+    def replayed(self, arrivals: Sequence[Arrival], costs: Costs, seed: int) -> list[float]:
+        clock = Clock()
+        engine = self.engine(Replayed(self.family, costs, clock, Random(seed)), clock=clock)
+        engine.warm_up()
+        clock.now_s = 0.0
+        return own(arrivals, engine, clock, Meter())
+
+    def checked(self, arrivals: Sequence[Arrival], costs: Costs) -> dict[str, float]:
+        engine = self.engine()
+        engine.warm_up()
+        drawn, replayed = own(arrivals, engine, Clock(), Meter()), self.replayed(arrivals, costs, 0)
+        return {"drawn_mean_s": round(mean(drawn), 4), "replayed_mean_s": round(mean(replayed), 4)}
 
 
-def measure(folder: Path, requests: int, load_share: float) -> dict[str, dict[str, float]]:
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    draw(pipeline, STEPS[0], 0)
-    clock = Clock()
-    for steps in STEPS:
-        clock.run(lambda: draw(pipeline, steps, 0))  # noqa: B023 - called at once
-    arrivals = arrive(requests, clock.now_s / len(STEPS) / load_share)
-    spec = ModelSpec(id=ModelId("bench"), engine="diffusion", modality=Modality.IMAGE, path=str(folder))
-    engine = load(spec, DeviceSpec("cpu", 0, 1))
-    engine.warm_up()
-    return {
-        "stock pipeline, one at a time": figures(arrivals, one_at_a_time(pipeline, arrivals)),
-        "own engine, one forward for all": figures(arrivals, all_together(engine, arrivals)),
-    }
+def rows_of(options: argparse.Namespace, waits: Mapping[str, Sequence[Waits]]) -> list[Row]:
+    work = f"images of {', '.join(map(str, STEPS))} steps, Poisson at {options.load:g} of the one-at-a-time capacity"
+    kinds: Sequence[tuple[str, str, float | None, Callable[[Waits], float]]] = (
+        (ONE, "p95 latency", 0.35, lambda each: each.p95_s),
+        (STATIC, "p95 latency", 0.75, lambda each: each.p95_s),
+        (ONE, f"mean of {min(STEPS)} steps", 0.2, lambda each: each.few_s),
+        (STATIC, f"mean of {min(STEPS)} steps", None, lambda each: each.few_s),
+        (ONE, "mean latency", None, lambda each: each.mean_s),
+        (STATIC, "mean latency", None, lambda each: each.mean_s),
+    )
+    return [
+        Row(
+            work=work,
+            peer=peer,
+            measure=measure,
+            values=[figure(our) / figure(their) for our, their in zip(waits[OWN], waits[peer], strict=True)],
+            at_most=at_most,
+            ours=median(map(figure, waits[OWN])),
+            theirs=median(map(figure, waits[peer])),
+        )
+        for peer, measure, at_most, figure in kinds
+    ]
+
+
+def bench(folder: Path, options: argparse.Namespace, facts: Mapping[str, object]) -> None:
+    bench = Bench.of(folder)
+    theirs, ours = bench.measured(options.rounds)
+    mean_call_s = mean(mean(theirs[steps, 1]) for steps in STEPS)
+    waits: dict[str, list[Waits]] = {OWN: [], ONE: [], STATIC: []}
+    for seed in range(options.seeds):
+        arrivals = arrive(options.requests, mean_call_s / options.load, seed)
+        for way, waits_s in (
+            (OWN, bench.replayed(arrivals, ours, seed)),
+            (ONE, stock(arrivals, theirs, Random(seed), 1)),
+            (STATIC, stock(arrivals, theirs, Random(seed), STATIC_BATCH)),
+        ):
+            waits[way].append(Waits.of(arrivals, waits_s))
+    publish(
+        "images",
+        rows_of(options, waits),
+        requests=options.requests,
+        seeds=options.seeds,
+        step_ms=curve(ours, (1, 2, 4, 8, 16)),
+        stock_20_steps_ms={count: round(1000 * median(theirs[20, count])) for count in (1, 2, 4, 8)},
+        check=bench.checked(arrive(CHECKED, mean_call_s / options.load, 0), ours),
+        **facts,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=40)
-    parser.add_argument("--load", type=float, default=0.9, help="of what the stock pipeline can do")
+    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--load", type=float, default=0.95, help="of what the stock pipeline can do one at a time")
+    parser.add_argument("--rounds", type=int, default=2, help="of measuring")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "fabric-image")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -130,20 +226,8 @@ def main() -> None:
         is_trained = (options.model / "model_index.json").exists()
         if not is_trained:
             save_random(Path(folder))
-        found = measure(options.model if is_trained else Path(folder), options.requests, options.load)
-    ours, stock = found["own engine, one forward for all"], found["stock pipeline, one at a time"]
-    for way, waits_s in found.items():
-        print(f"{way:32}" + "".join(f"  {name} {wait_s:.2f} s" for name, wait_s in waits_s.items()))
-    report(
-        "images",
-        {way: 1 / waits_s["mean"] for way, waits_s in found.items()},
-        "waits",
-        {f"wait, stock / own, {name}": stock[name] / ours[name] for name in ours},
-        waits_s=found,
-        requests=options.requests,
-        load_share=options.load,
-        is_trained=is_trained,
-    )
+        model = options.model if is_trained else Path(folder)
+        bench(model, options, {"model": options.model.name, "is_trained": is_trained})
 
 
 if __name__ == "__main__":
