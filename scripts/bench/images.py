@@ -7,7 +7,8 @@ of the engine for 1 to 16 pictures. Then the same arrivals are replayed at those
 pipeline for up to 8 waiting requests of as many steps at once, and the engine with its own rules of turns and batches,
 which run for real. All that it does beside its forwards counts as it runs: reading requests, turns, PNG files (a node does the
 first and the last on other cores, and the stock pipeline makes no files); so minutes of arrivals are a matter of seconds.
-At last some of the arrivals are drawn for real by the engine: `check` is what they took beside what the replay of them said.
+At last some of the arrivals are drawn for real by the engine: `check` is what they took beside what the replay of them said,
+at the costs measured before and at those of that very drawing: the first also differs where the machine was busier meanwhile.
 Without a trained model a random one of the same shape is made: its pictures mean nothing and take as long.
 What it leaves out: HTTP, gRPC, the device loop.
 """
@@ -34,7 +35,8 @@ from node.engines.diffusion.family import Family, load_family
 from node.engines.diffusion.forwards import Forwards
 from node.engines.diffusion.parts import read_usual
 from protos.types import Modality, ModelId
-from scripts.bench.lib.image_costs import Clock, Costs, Meter, Replayed, curve, measure_own, measure_stock, task_of
+from scripts.bench.lib import image_costs
+from scripts.bench.lib.image_costs import Clock, Costs, Meter, Metered, Replayed, measure_own, measure_stock, task_of
 from scripts.bench.lib.report import Row, publish
 from scripts.models.image.save import save_random
 
@@ -158,10 +160,16 @@ class Bench:
         return own(arrivals, engine, clock, Meter())
 
     def checked(self, arrivals: Sequence[Arrival], costs: Costs) -> dict[str, float]:
-        engine = self.engine()
+        meter = Meter()
+        engine = self.engine(Metered(self.family, meter))
         engine.warm_up()
-        drawn, replayed = own(arrivals, engine, Clock(), Meter()), self.replayed(arrivals, costs, 0)
-        return {"drawn_mean_s": round(mean(drawn), 4), "replayed_mean_s": round(mean(replayed), 4)}
+        meter.costs.clear()
+        ways = {
+            "drawn_mean_s": own(arrivals, engine, Clock(), Meter()),
+            "replayed_mean_s": self.replayed(arrivals, costs, 0),
+            "replayed_at_its_costs_mean_s": self.replayed(arrivals, costs | meter.costs, 0),
+        }
+        return {way: round(mean(waits_s), 4) for way, waits_s in ways.items()}
 
 
 def rows_of(options: argparse.Namespace, waits: Mapping[str, Sequence[Waits]]) -> list[Row]:
@@ -206,7 +214,7 @@ def bench(folder: Path, options: argparse.Namespace, facts: Mapping[str, object]
         rows_of(options, waits),
         requests=options.requests,
         seeds=options.seeds,
-        step_ms=curve(ours, (1, 2, 4, 8, 16)),
+        step_ms=image_costs.curve(ours, (1, 2, 4, 8, 16)),
         stock_20_steps_ms={count: round(1000 * median(theirs[20, count])) for count in (1, 2, 4, 8)},
         check=bench.checked(arrive(CHECKED, mean_call_s / options.load, 0), ours),
         **facts,

@@ -66,6 +66,23 @@ def measure_own(meter: Meter, engine: DiffusionEngine, pictures: int, steps: int
     assert engine.seated == 0, "every stage is one step for all: this is a bug"
 
 
+class Metered(Forwards):
+    """Real forwards, each of them measured."""
+
+    def __init__(self, family: Family, meter: Meter) -> None:
+        super().__init__(family)
+        self._meter = meter
+
+    def read(self, seats: Sequence[Seat]) -> None:
+        self._meter.run((Stage.READ, len(seats)), lambda: super(Metered, self).read(seats))
+
+    def draw(self, seats: Sequence[Seat]) -> None:
+        self._meter.run((Stage.DRAW, len(seats)), lambda: super(Metered, self).draw(seats))
+
+    def show(self, seats: Sequence[Seat]) -> None:
+        self._meter.run((Stage.SHOW, len(seats)), lambda: super(Metered, self).show(seats))
+
+
 class Replayed(Forwards):
     """Forwards that take their measured time on `clock` and leave the pictures as a computed step would."""
 
