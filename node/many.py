@@ -14,6 +14,7 @@ from protos.errors import InputInvalid
 from protos.fabric.node.v1 import node_pb2 as pb
 from protos.grpc_status import to_bytes
 
+TURNS: Final = 4  # of the event loop before a message goes: a call's last words and its end are a few turns apart
 UNTOLD_BYTES: Final = 4 << 20  # beyond which the calls wait for their reader; a message has little more
 
 Execute = Callable[[pb.Task], AsyncGenerator[pb.TaskEvent, None]]
@@ -37,6 +38,8 @@ class Many:
         try:
             while self._running or self._untold or not reading.done():
                 await self._rung.wait()
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
                 self._rung.clear()
                 if self._untold:
                     yield self._take()

@@ -27,6 +27,7 @@ from router.store.base import Records
 log = logging.getLogger(__name__)
 
 _FINISH_S: Final = 5.0  # for bookings that are under way when the router ends
+_ANSWER_FIRST_S: Final = 0.01  # the writer's thread would take the interpreter from the answer that is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class Accounts:
             await asyncio.wait(self._writing, timeout=_FINISH_S)
 
     async def _write(self, spent: Sequence[Spent]) -> None:
+        await asyncio.sleep(_ANSWER_FIRST_S)
         try:
             await self._records.change(usage.booked(spent))
         except FabricError:

@@ -117,6 +117,8 @@ class Circuit:
     def after(self, answer: Answer, now: float) -> "Circuit":
         if answer.status is not None:
             return Circuit()
+        if now < self.rests_until:
+            return self  # of an attempt that began before the rest: it says nothing that is not known
         failures = self.failures + 1
         if failures < _FAILURES:
             return replace(self, failures=failures)

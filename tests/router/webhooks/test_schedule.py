@@ -106,7 +106,8 @@ def test_a_target_that_stays_silent_is_left_alone_then_probed_once() -> None:
     assert circuit.room(LIMIT, 0, NOW) == 0
     assert circuit.room(LIMIT, 0, circuit.rests_until) == 1
     assert circuit.room(LIMIT, 1, circuit.rests_until) == 0
-    assert after(circuit, SILENT).rests_until > circuit.rests_until
+    assert after(circuit, SILENT) == circuit  # an attempt that began before the rest
+    assert circuit.after(SILENT, circuit.rests_until).rests_until > circuit.rests_until + 10.0  # the probe's answer
 
 
 @given(st.integers(100, 599))
