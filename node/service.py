@@ -79,7 +79,7 @@ class NodeService:
         self._runs: dict[TaskId, Run] = {}
         self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
         self._paces = {entry.spec.id: Paces() for entry in registry.entries}
-        self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit) for e in registry.entries}
+        self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit, e.spec.seats) for e in registry.entries}
         self._leaving: Counter[TaskId] = Counter()  # cancels not answered by the device loop: their reports are stale
         self._is_draining = False
         self._empty = asyncio.Event()
@@ -226,8 +226,11 @@ class NodeService:
         self._meters[run.entry.spec.id].end(error)
         if self._recorder is not None:
             self._recorder.ended(run, error)
-        if not run.is_seated:
-            self._permits[run.entry.spec.id].release()
+        permits = self._permits[run.entry.spec.id]
+        if run.is_seated:
+            permits.leave()
+        else:
+            permits.release()
         if not self._runs:
             self._empty.set()
 
@@ -250,7 +253,7 @@ class NodeService:
             case Entered(_, position):
                 run.queue(position, self._eta_s(run))
             case Seated():
-                self._permits[run.entry.spec.id].release()
+                self._permits[run.entry.spec.id].seat()
                 run.start(Started(self._node_id, run.entry.spec.id))
                 if run.found_seat:
                     model, before_s = run.entry.spec.id, run.timings.queued_s - run.entered_s

@@ -99,14 +99,17 @@ class Room(Generic[W]):
 
 @dataclass(slots=True)
 class Permits:
-    """The bound of one room, kept where tasks arrive: a permit that cannot be had is the overload error."""
+    """The bound of one room, kept where tasks arrive: a permit that cannot be had is the overload error. Those for whom
+    there is a free seat do not count as waiting: many that come at once have not been seated yet."""
 
     model: ModelId
     limit: int
+    seats: int
     taken: int = 0
+    seated: int = 0
 
     def take(self) -> None:
-        if self.taken >= self.limit:
+        if self.taken >= self.limit + max(0, self.seats - self.seated):
             raise Overloaded(
                 f"{self.taken} tasks wait for model {self.model!r}, the limit is {self.limit}: "
                 "retry later or raise waiting_limit in models.toml",
@@ -118,3 +121,13 @@ class Permits:
     def release(self) -> None:
         assert self.taken > 0, f"a permit of {self.model} was released twice: this is a bug"
         self.taken -= 1
+
+    def seat(self) -> None:
+        """Its task has a seat now, and waits no longer."""
+        self.release()
+        self.seated += 1
+
+    def leave(self) -> None:
+        """A task has left its seat."""
+        assert self.seated > 0, f"a seat of {self.model} was left twice: this is a bug"
+        self.seated -= 1

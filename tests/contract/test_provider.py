@@ -327,7 +327,7 @@ async def test_an_empty_input_is_refused_by_run_and_estimate(case: Case, empty: 
 
 @about(Modality.TEXT)
 async def test_many_at_once_each_get_their_own_answer(case: Case) -> None:
-    prompts = [f"answer number {n}" for n in range(8)]
+    prompts = [f"answer number {n}" for n in range(12)]
     finished = await asyncio.gather(*(result(case, TextRequest(prompt=prompt)) for prompt in prompts))
     assert [each.result for each in finished] == [TextResult(prompt, "stop") for prompt in prompts]
 
