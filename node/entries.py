@@ -43,6 +43,10 @@ class Entry:
         return self.measured.peak_bytes if self.measured else ledger.expected_bytes(self.spec.file_bytes)
 
     @property
+    def seats(self) -> int:
+        return self.engine.seats if self.engine is not None else self.spec.seats
+
+    @property
     def model(self) -> Model:
         return Model(
             id=self.spec.id,

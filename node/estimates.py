@@ -1,21 +1,15 @@
 """What a task would take if it were sent now, from the runs that are here. Pure but for the clock inside the runs.
 
-Not about how a task's own cost is learned (the engines) nor about seats (scheduler/forecast.py).
+Not about how a task's own cost is learned (the engines), nor about seats (scheduler/forecast.py) and who waits (crowd.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from node.crowd import Ahead
 from node.entries import Entry
 from node.memory.ledger import Decision, Evict, Refuse
-from node.runs import Run
 from node.scheduler.forecast import Met, Paces, seat_free_s
 from protos.types import Estimate, Usage
-
-
-def before(runs: Sequence[Run], priority: int) -> list[Run]:
-    """Those who wait for the same model and would go first; the turns of the organizations are not counted."""
-    return [run for run in runs if not run.is_seated and run.task.priority >= priority]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +24,27 @@ class Outlook:
         return self.queue_s + self.run_s
 
 
-def seats_of(entry: Entry) -> int:
-    return entry.engine.seats if entry.engine is not None else entry.spec.seats
+def met(entry: Entry, ahead: Ahead, *, others: int, expected_s: float) -> Met:
+    """What a task meets that comes now. others: the other models at work. expected_s: what the task would take alone; 0:
+    nobody knows."""
+    return Met(expected_s, min(ahead.mates, entry.seats - 1), others)
 
 
-def met(entry: Entry, runs: Sequence[Run], *, others: int, expected_s: float) -> Met:
-    """What a task meets that comes now. runs: of the same model, without the task itself. others: the other models at
-    work. expected_s: what the task would take alone; 0: nobody knows."""
-    return Met(expected_s, min(len(runs), seats_of(entry) - 1), others)
-
-
-def outlook(entry: Entry, runs: Sequence[Run], paces: Paces, its: Met, priority: int) -> Outlook:
-    """runs: as of `met`. its: what the task meets."""
+def outlook(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> Outlook:
+    """its: what the task meets."""
     its = replace(its, expected_s=its.expected_s or paces.usual_s)
     run_s = paces.of(its).held(its.expected_s) + (paces.after_s or 0.0)
-    return Outlook(_seat_s(entry, runs, paces, its, priority) + paces.before_s(its), run_s)
+    return Outlook(_seat_s(entry, ahead, paces, its) + paces.before_s(its), run_s)
 
 
-def _seat_s(entry: Entry, runs: Sequence[Run], paces: Paces, its: Met, priority: int) -> float:
+def _seat_s(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> float:
     """Until a seat is free."""
-    seats = seats_of(entry)
-    seated, ahead = [run for run in runs if run.is_seated], before(runs, priority)
-    if len(seated) + len(ahead) < seats:
+    if len(ahead.seated) + ahead.waiting.count < entry.seats:
         return 0.0
     # One pace for all: they are many. Who is not prepared yet has no expectation of its own, and takes a seat all the same.
-    full = paces.of(Met(paces.usual_s, seats - 1, its.others))
-    left_s = [full.left(run.expected_s or paces.usual_s, run.seated_s) for run in seated]
-    return seat_free_s(seats, left_s, [full.held(run.expected_s or paces.usual_s) for run in ahead])
+    full = paces.of(Met(paces.usual_s, entry.seats - 1, its.others))
+    left_s = [full.left(run.expected_s or paces.usual_s, run.seated_s) for run in ahead.seated]
+    return seat_free_s(entry.seats, left_s, ahead.waiting.count, full.held(ahead.waiting.mean_s(paces.usual_s)))
 
 
 def estimate_of(entry: Entry, usage: Usage, ahead: Outlook, decision: Decision) -> Estimate:

@@ -62,7 +62,8 @@ class Occupancy:
         self._reserved: dict[ModelId, int] = {}
         self._claims: dict[ModelId, frozenset[ModelId]] = {}  # by the model that waits: whose memory it waits for
         self._line: dict[ModelId, float] = {}  # who wants memory, since when; in the order in which they came
-        self._freed = asyncio.Event()  # replaced at each ring: who waits holds the one that will be set
+        # Replaced at each ring: who waits holds the one that will be set. Tasks wait for the second, which are many.
+        self._freed, self._unclaimed = asyncio.Event(), asyncio.Event()
 
     @property
     def ledger(self) -> Ledger:
@@ -97,7 +98,7 @@ class Occupancy:
     async def turn_of(self, entry: Entry) -> None:
         """Returns when no other model waits for its memory."""
         while self.is_claimed(entry):
-            await self._freed.wait()
+            await self._unclaimed.wait()
 
     async def make_room(self, entry: Entry) -> None:
         """Returns with the memory reserved. Evicts idle models; waits for busy ones, up to load_wait_s."""
@@ -110,7 +111,7 @@ class Occupancy:
             raise self._waited_in_vain(entry) from error
         finally:
             del self._line[entry.spec.id]
-            self._claims.pop(entry.spec.id, None)
+            self._set_claim(entry, frozenset())
             self.tell_freed()
 
     def _has_memory(self, entry: Entry) -> bool:
@@ -145,9 +146,17 @@ class Occupancy:
         loaded = self._loaded()
         before = frozenset().union(*self._claims.values())
         claimed = frozenset(claims(self.ledger, entry.needed_bytes, loaded, self._residency.min_residency_s))
-        self._claims[entry.spec.id] = claimed
+        self._set_claim(entry, claimed)
         for model in claimed - before:
             self._recall(self._entries[model])
+
+    def _set_claim(self, entry: Entry, claimed: frozenset[ModelId]) -> None:
+        if claimed != self._claims.get(entry.spec.id, frozenset()):
+            self._claims[entry.spec.id] = claimed
+            self._unclaimed.set()
+            self._unclaimed = asyncio.Event()
+        if not claimed:
+            self._claims.pop(entry.spec.id, None)
 
     async def _wait_for_change(self) -> None:
         """Until memory is released, a model is given back, or one has stayed its residency."""

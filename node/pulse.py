@@ -6,9 +6,8 @@ Not about how the numbers are counted (metrics.py) nor about the node as a whole
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.entries import Entry
+from node.crowd import Crowd
 from node.metrics import Meter
-from node.runs import Run
 from node.scheduler.loop import UnderWay
 from protos.types import ModelState, ModelStatus
 
@@ -22,31 +21,34 @@ class Pulse:
     idle_s: float  # its tasks have got no step for so long; 0 without tasks that could get one
 
 
-def pulse_of(entry: Entry, runs: Sequence[Run], meter: Meter) -> Pulse:
-    """runs: of this model."""
+def pulse_of(crowd: Crowd, meter: Meter) -> Pulse:
+    entry = crowd.entry
     steps_per_s, units_per_s = meter.rates()
+    oldest = next(iter(crowd.waiting.values()), None)
     status = ModelStatus(
         model=entry.model,
-        waiting=sum(not run.is_seated for run in runs),
+        waiting=len(crowd.waiting),
         waiting_limit=entry.spec.waiting_limit,
-        running=sum(run.is_seated for run in runs),
+        running=len(crowd.seated),
         last_batch=meter.last_batch,
-        max_batch=entry.engine.seats if entry.engine is not None else entry.spec.seats,
+        max_batch=entry.seats,
         steps_per_s=steps_per_s,
         units_per_s=units_per_s,
         device_seconds=meter.device_seconds,
         last_step_age_s=meter.last_step_age_s,
-        oldest_wait_s=max((run.age_s for run in runs if not run.is_seated), default=0.0),
+        oldest_wait_s=oldest.age_s if oldest is not None else 0.0,
         succeeded=meter.succeeded,
         failed=meter.failed,
         cancelled=meter.cancelled,
     )
-    return Pulse(status, entry.spec.preload and not entry.was_ready, _idle_s(runs, meter))
+    return Pulse(status, entry.spec.preload and not entry.was_ready, _idle_s(crowd, meter))
 
 
-def _idle_s(runs: Sequence[Run], meter: Meter) -> float:
-    on_device = [run.age_s - run.timings.load_s for run in runs if run.is_on_device]
-    oldest_s = max(on_device, default=0.0)
+def _idle_s(crowd: Crowd, meter: Meter) -> float:
+    """Those who wait were sent to the device in about the order in which they came: the first stands for all."""
+    first = next((run for run in crowd.waiting.values() if run.is_on_device), None)
+    on_device = [run for run in (first, *crowd.seated.values()) if run is not None and run.is_on_device]
+    oldest_s = max((run.age_s - run.timings.load_s for run in on_device), default=0.0)
     return min(oldest_s, meter.last_step_age_s) if meter.last_step_s is not None else oldest_s
 
 

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from node import estimates
 from node.contract import check_new, check_same, check_task
+from node.crowd import Crowd
 from node.engine import Done
 from node.entries import Entry
 from node.metrics import Meter
@@ -22,10 +23,9 @@ from node.pulse import pulse_of, unready_reason
 from node.recorder import Recorder
 from node.registry import Registry
 from node.runs import Run
-from node.scheduler.forecast import Met, Paces
+from node.scheduler.forecast import Paces
 from node.scheduler.loop import DeviceLoop
 from node.scheduler.messages import Cancel, Ended, Entered, Gone, Output, Recalled, Report, Seated, Stepped, Submit
-from node.scheduler.rooms import Permits
 from protos.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -79,7 +79,7 @@ class NodeService:
         self._runs: dict[TaskId, Run] = {}
         self._meters = {entry.spec.id: Meter(clock) for entry in registry.entries}
         self._paces = {entry.spec.id: Paces() for entry in registry.entries}
-        self._permits = {e.spec.id: Permits(e.spec.id, e.spec.waiting_limit, e.spec.seats) for e in registry.entries}
+        self._crowds = {entry.spec.id: Crowd(entry) for entry in registry.entries}
         self._leaving: Counter[TaskId] = Counter()  # cancels not answered by the device loop: their reports are stale
         self._is_draining = False
         self._empty = asyncio.Event()
@@ -114,10 +114,10 @@ class NodeService:
         if entry.engine is not None:
             prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
             usage = prepared.usage
-        runs = self._runs_of(entry)
-        its = self._met(entry, runs, usage.device_seconds)
-        ahead = estimates.outlook(entry, runs, self._paces[entry.spec.id], its, task.priority)
-        return estimates.estimate_of(entry, usage, ahead, self._registry.decision(entry))
+        ahead = self._crowds[entry.spec.id].ahead(task.priority)
+        its = estimates.met(entry, ahead, others=self._others(entry), expected_s=usage.device_seconds)
+        outlook = estimates.outlook(entry, ahead, self._paces[entry.spec.id], its)
+        return estimates.estimate_of(entry, usage, outlook, self._registry.decision(entry))
 
     def _joined(self, task: Task) -> Run | None:
         run = self._runs.get(task.id)
@@ -133,8 +133,9 @@ class NodeService:
             )
         check_new(task)
         entry = self._registry.find(task.model, task.modality)
-        self._take_permit(task, entry)
+        self._check_room(task, entry)
         run = self._runs[task.id] = Run(task, entry, self._clock)
+        self._crowds[entry.spec.id].come(run)
         self._empty.clear()
         run.work = asyncio.create_task(self._carry(run), name=f"task {task.id}")
         if task.timeout_s is not None:
@@ -142,9 +143,9 @@ class NodeService:
             run.work.add_done_callback(lambda _: timer.cancel())
         return run
 
-    def _take_permit(self, task: Task, entry: Entry) -> None:
+    def _check_room(self, task: Task, entry: Entry) -> None:
         try:
-            self._permits[entry.spec.id].take()
+            self._crowds[entry.spec.id].check_room()
         except Overloaded as error:
             if self._recorder is not None:
                 self._recorder.refused(task, entry, error)
@@ -170,8 +171,7 @@ class NodeService:
     async def _work(self, run: Run) -> Finished:
         entry = run.entry
         if entry.state != ModelState.READY:
-            ahead = estimates.before(self._runs_of(entry), run.task.priority)
-            run.queue(len(ahead) - 1)  # it is one of them
+            run.queue(self._crowds[entry.spec.id].ahead(run.task.priority, but=run).waiting.count)
         while (finished := await self._turn(run)) is None:
             pass  # its model made room for another before there was a seat: it waits for the next turn of that model
         return finished
@@ -181,11 +181,12 @@ class NodeService:
         loop, entry = asyncio.get_running_loop(), run.entry
         async with self._registry.lend(entry) as engine:
             run.loaded()
-            run.prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
+            prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
+            self._crowds[entry.spec.id].prepare(run, prepared)
             if self._registry.is_claimed(entry):
                 return None
             run.done = loop.create_future()
-            self._loop.send(Submit(entry.spec.id, run.prepared))
+            self._loop.send(Submit(entry.spec.id, prepared))
             ended = await run.done
             if ended is None:
                 return None
@@ -195,9 +196,6 @@ class NodeService:
             if not isinstance(result, TaskResult):
                 result = await loop.run_in_executor(self._pool, engine.finish, result)
         return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
-
-    def _runs_of(self, entry: Entry) -> list[Run]:
-        return [run for run in self._runs.values() if run.entry is entry]
 
     # ---- the end of a task ----
 
@@ -226,11 +224,7 @@ class NodeService:
         self._meters[run.entry.spec.id].end(error)
         if self._recorder is not None:
             self._recorder.ended(run, error)
-        permits = self._permits[run.entry.spec.id]
-        if run.is_seated:
-            permits.leave()
-        else:
-            permits.release()
+        self._crowds[run.entry.spec.id].leave(run)
         if not self._runs:
             self._empty.set()
 
@@ -243,17 +237,21 @@ class NodeService:
                 if self._recorder is not None:
                     self._recorder.step(report)
             elif isinstance(report, Gone):
-                self._leaving[report.task_id] -= 1
-                self._leaving += Counter()  # keeps the positive ones
-            elif not self._leaving[report.task_id] and (run := self._runs.get(report.task_id)) is not None:
+                self._answered(report.task_id)
+            elif report.task_id not in self._leaving and (run := self._runs.get(report.task_id)) is not None:
                 self._apply(run, report)
+
+    def _answered(self, cancelled: TaskId) -> None:
+        self._leaving[cancelled] -= 1
+        if not self._leaving[cancelled]:
+            del self._leaving[cancelled]
 
     def _apply(self, run: Run, report: Entered | Seated | Output | Ended | Recalled) -> None:
         match report:
             case Entered(_, position):
                 run.queue(position, self._eta_s(run))
             case Seated():
-                self._permits[run.entry.spec.id].seat()
+                self._crowds[run.entry.spec.id].seat(run)
                 run.start(Started(self._node_id, run.entry.spec.id))
                 if run.found_seat:
                     model, before_s = run.entry.spec.id, run.timings.queued_s - run.entered_s
@@ -278,18 +276,15 @@ class NodeService:
 
     def _others(self, entry: Entry) -> int:
         """The other models that are at work."""
-        return len({run.entry.spec.id for run in self._runs.values() if run.is_seated and run.entry is not entry})
-
-    def _met(self, entry: Entry, runs: Sequence[Run], expected_s: float) -> Met:
-        return estimates.met(entry, runs, others=self._others(entry), expected_s=expected_s)
+        return sum(1 for crowd in self._crowds.values() if crowd.seated and crowd.entry is not entry)
 
     def _eta_s(self, run: Run) -> float:
         """How long a run that takes its place in the room should take from now on."""
-        mates = [mate for mate in self._runs_of(run.entry) if mate is not run]
-        run.found_seat = len(mates) < estimates.seats_of(run.entry)
-        run.met = self._met(run.entry, mates, run.expected_s)
-        paces = self._paces[run.entry.spec.id]
-        return estimates.outlook(run.entry, mates, paces, run.met, run.task.priority).eta_s
+        entry = run.entry
+        ahead = self._crowds[entry.spec.id].ahead(run.task.priority, but=run)
+        run.found_seat = ahead.mates < entry.seats
+        run.met = estimates.met(entry, ahead, others=self._others(entry), expected_s=run.expected_s)
+        return estimates.outlook(entry, ahead, self._paces[entry.spec.id], run.met).eta_s
 
     # ---- models ----
 
@@ -311,7 +306,7 @@ class NodeService:
     # ---- status ----
 
     def status(self) -> NodeStatus:
-        pulses = [pulse_of(e, self._runs_of(e), self._meters[e.spec.id]) for e in self._registry.entries]
+        pulses = [pulse_of(crowd, self._meters[model]) for model, crowd in self._crowds.items()]
         reason = unready_reason(pulses, self._stall_s, is_draining=self._is_draining, call=self._loop.longest_call())
         return NodeStatus(
             node_id=self._node_id,

@@ -5,6 +5,7 @@ an engine shares its steps (a chat's take longer with every mate, a text to embe
 outlier moves nothing. Not about what a task costs alone (costs.py), nor about the order in the room (rooms.py).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -138,13 +139,31 @@ def _mixed(past: float | None, now: float, kept: float) -> float:
     return now if past is None else kept * past + (1 - kept) * now
 
 
-def seat_free_s(seats: int, seated_s: Sequence[float], waiting_s: Sequence[float]) -> float:
+def seat_free_s(seats: int, seated_s: Sequence[float], waiting: int, each_s: float) -> float:
     """Seconds until a seat is free for who comes behind all of them: each of those who wait takes the next one free.
 
-    seats: at least 1. seated_s: what is left of those who have a seat; waiting_s: of those who go first, in order.
+    seats: at least 1. seated_s: what is left of those who have a seat. waiting: how many go first, of `each_s` each. What it
+    takes grows with the seats, not with those who wait.
     """
     free_s = [max(0.0, left_s) for left_s in seated_s] + [0.0] * (seats - len(seated_s))
+    if each_s > 0:
+        # As if their work could be poured: then all seats but the latest end at one level, and of whole tasks less than one short of it.
+        level_s = _level(free_s, waiting * each_s) - each_s
+        taken = [max(0, int((level_s - s) / each_s)) for s in free_s]
+        free_s = [s + count * each_s for s, count in zip(free_s, taken, strict=True)]
+        waiting -= sum(taken)
     heapify(free_s)
-    for takes_s in waiting_s:
-        heapreplace(free_s, free_s[0] + takes_s)
+    for _ in range(min(waiting, 2 * seats)):  # at most so many are left, and more of no length change nothing
+        heapreplace(free_s, free_s[0] + each_s)
     return free_s[0]
+
+
+def _level(heights: Sequence[float], amount: float) -> float:
+    """How high it stands when so much is poured over steps of these heights."""
+    rising = sorted(heights)
+    filled = amount
+    for count, (height, following) in enumerate(itertools.pairwise([*rising, math.inf]), 1):
+        filled += height
+        if filled / count <= following:
+            return filled / count
+    raise AssertionError("nothing stands higher than infinity: this is a bug")

@@ -7,13 +7,9 @@ task then fails with DEADLINE_EXCEEDED, waiting or running, and leaves its place
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from protos.errors import Overloaded
-from protos.types import ModelId, OrganizationId, TaskId
-
-_RETRY_AFTER_S = 1.0  # a hint for clients: rooms of CPU models empty by a few tasks a second
+from protos.types import OrganizationId, TaskId
 
 
 class Waiting(Protocol):
@@ -31,13 +27,14 @@ W = TypeVar("W", bound=Waiting)
 
 
 class Room(Generic[W]):
-    """Those who wait for a seat of one model. Belongs to the loop thread; its bound is kept by Permits, at the door.
+    """Those who wait for a seat of one model. Belongs to the loop thread; its bound is kept at the door (node/crowd.py).
 
     Within a priority the organizations take turns, one task each, whoever brought how many.
     """
 
     def __init__(self) -> None:
         self._levels: dict[int, OrderedDict[OrganizationId, OrderedDict[TaskId, W]]] = {}
+        self._counts: dict[int, int] = {}  # of each level
         self._places: dict[TaskId, W] = {}  # those who wait, to be found when they cancel
 
     def __len__(self) -> int:
@@ -51,6 +48,7 @@ class Room(Generic[W]):
         level = self._levels.setdefault(waiting.priority, OrderedDict())
         queue = level.setdefault(waiting.organization_id, OrderedDict())
         queue[waiting.task_id] = self._places[waiting.task_id] = waiting
+        self._counts[waiting.priority] = self._counts.get(waiting.priority, 0) + 1
         return self._ahead_of_last(waiting.priority, waiting.organization_id)
 
     def first(self) -> W | None:
@@ -81,53 +79,21 @@ class Room(Generic[W]):
 
     def _ahead_of_last(self, priority: int, its: OrganizationId) -> int:
         """How many go before the last of an organization: all above its level, then its own and one of each per turn."""
-        ahead = sum(len(queue) for p, level in self._levels.items() if p > priority for queue in level.values())
+        ahead = sum(count for level, count in self._counts.items() if level > priority)
         level = self._levels[priority]
         turn, passed = len(level[its]) - 1, False
+        if turn == 0:  # its organization came last: one of each other goes before it, however many there are
+            return ahead + len(level) - 1
         for organization, queue in level.items():
             passed = passed or organization == its
             ahead += min(len(queue), turn if passed else turn + 1)
         return ahead
 
     def _tidy(self, priority: int, organization: OrganizationId) -> None:
+        """One has left that queue."""
+        self._counts[priority] -= 1
         level = self._levels[priority]
         if not level[organization]:
             del level[organization]
         if not level:
-            del self._levels[priority]
-
-
-@dataclass(slots=True)
-class Permits:
-    """The bound of one room, kept where tasks arrive: a permit that cannot be had is the overload error. Those for whom
-    there is a free seat do not count as waiting: many that come at once have not been seated yet."""
-
-    model: ModelId
-    limit: int
-    seats: int
-    taken: int = 0
-    seated: int = 0
-
-    def take(self) -> None:
-        if self.taken >= self.limit + max(0, self.seats - self.seated):
-            raise Overloaded(
-                f"{self.taken} tasks wait for model {self.model!r}, the limit is {self.limit}: "
-                "retry later or raise waiting_limit in models.toml",
-                details={"waiting": self.taken, "limit": self.limit},
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self.taken += 1
-
-    def release(self) -> None:
-        assert self.taken > 0, f"a permit of {self.model} was released twice: this is a bug"
-        self.taken -= 1
-
-    def seat(self) -> None:
-        """Its task has a seat now, and waits no longer."""
-        self.release()
-        self.seated += 1
-
-    def leave(self) -> None:
-        """A task has left its seat."""
-        assert self.seated > 0, f"a seat of {self.model} was left twice: this is a bug"
-        self.seated -= 1
+            del self._levels[priority], self._counts[priority]

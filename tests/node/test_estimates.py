@@ -1,7 +1,10 @@
 """What a new task would wait for, from runs on a clock of the test's own."""
 
+import itertools
+
 import pytest
 
+from node.crowd import Crowd
 from node.engine import ModelSpec, Prepared
 from node.entries import Entry
 from node.estimates import Outlook, estimate_of, met, outlook
@@ -11,6 +14,7 @@ from node.runs import Run
 from node.scheduler.forecast import Met, Paces
 from protos.types import Modality, ModelId, NodeId, Started, Task, TaskId, TextRequest, Usage
 
+NUMBERS = itertools.count()
 ENTRY = Entry(ModelSpec(id=ModelId("m"), engine="fake", modality=Modality.TEXT, seats=2), Measured(1 << 20, 7.0))
 
 
@@ -23,7 +27,7 @@ class Clock:
 
 
 def a_run(clock: Clock, expected_s: float, *, priority: int = 0) -> Run:
-    task = Task(id=TaskId("t"), request=TextRequest(prompt="a"), priority=priority)
+    task = Task(id=TaskId(f"t{next(NUMBERS)}"), request=TextRequest(prompt="a"), priority=priority)
     run = Run(task, ENTRY, clock)
     run.prepared = Prepared(task=task, usage=Usage(device_seconds=expected_s), payload=None)
     return run
@@ -37,8 +41,13 @@ def seated(clock: Clock, expected_s: float) -> Run:
 
 def ahead(runs: list[Run], *, priority: int = 0, paces: Paces | None = None, others: int = 0) -> Outlook:
     """Of a task that takes 2 s alone."""
-    its = met(ENTRY, runs, others=others, expected_s=2.0)
-    return outlook(ENTRY, runs, paces or Paces(), its, priority)
+    crowd = Crowd(ENTRY)
+    for run in runs:
+        crowd.come(run)
+        if run.is_seated:
+            crowd.seat(run)
+    found = crowd.ahead(priority)
+    return outlook(ENTRY, found, paces or Paces(), met(ENTRY, found, others=others, expected_s=2.0))
 
 
 def learned(met: Met, held_s: float) -> Paces:

@@ -8,9 +8,10 @@ from statistics import median
 
 import pytest
 
+from node.crowd import Crowd
 from node.engine import ModelSpec, Prepared
 from node.entries import Entry
-from node.estimates import met, outlook, seats_of
+from node.estimates import met, outlook
 from node.memory.measured import Measured
 from node.runs import Run
 from node.scheduler.forecast import Paces
@@ -44,7 +45,7 @@ class Device:
     plan: Callable[[Sequence[int]], list[int]]
     now_s: float = 0.0
     paces: Paces = field(default_factory=Paces)
-    runs: dict[TaskId, Run] = field(default_factory=dict)
+    crowd: Crowd = field(default_factory=lambda: Crowd(ENTRY))
     left: dict[TaskId, int] = field(default_factory=dict)  # units, of the seated and the waiting, in order
     forecast_s: dict[TaskId, float] = field(default_factory=dict)
     errors: list[float] = field(default_factory=list)
@@ -56,29 +57,32 @@ class Device:
     def arrive(self, number: int, expected: int, units: int) -> None:
         """A task that the engine expects to be of that size, and that is of another."""
         task = Task(id=TaskId(f"t{number}"), request=TextRequest(prompt="a"))
-        run, runs = Run(task, ENTRY, lambda: self.now_s), list(self.runs.values())
+        run, ahead = Run(task, ENTRY, lambda: self.now_s), self.crowd.ahead(0)
         run.prepared = Prepared(task=task, usage=Usage(device_seconds=self.alone_s(expected)), payload=None)
-        run.met = met(ENTRY, runs, others=0, expected_s=run.expected_s)
-        run.found_seat = len(runs) < seats_of(ENTRY)
-        self.forecast_s[task.id] = outlook(ENTRY, runs, self.paces, run.met, 0).eta_s
-        self.runs[task.id], self.left[task.id] = run, units
+        run.met = met(ENTRY, ahead, others=0, expected_s=run.expected_s)
+        run.found_seat = ahead.mates < ENTRY.seats
+        self.forecast_s[task.id] = outlook(ENTRY, ahead, self.paces, run.met).eta_s
+        self.crowd.come(run)
+        self.left[task.id] = units
 
     def step(self) -> None:
-        for run in list(self.runs.values())[: seats_of(ENTRY)]:
-            if not run.is_seated:
-                run.start(Started(NodeId("n"), ENTRY.spec.id))
-                if run.found_seat:
-                    self.paces = self.paces.seated(run.met, run.timings.queued_s)
-        seated = [task_id for task_id, run in self.runs.items() if run.is_seated]
+        for run in list(self.crowd.waiting.values())[: ENTRY.seats - len(self.crowd.seated)]:
+            self.crowd.seat(run)
+            run.start(Started(NodeId("n"), ENTRY.spec.id))
+            if run.found_seat:
+                self.paces = self.paces.seated(run.met, run.timings.queued_s)
+        seated = list(self.crowd.seated)
         given = self.plan([self.left[task_id] for task_id in seated])
         self.now_s += FIXED_S + UNIT_S * sum(given)
         for task_id, units in zip(seated, given, strict=True):
             self.left[task_id] -= units
             if self.left[task_id] == 0:
+                del self.left[task_id]
                 self._end(task_id)
 
     def _end(self, task_id: TaskId) -> None:
-        run = self.runs.pop(task_id)
+        run = self.crowd.seated[task_id]
+        self.crowd.leave(run)
         self.paces = self.paces.plus(run.met, run.seated_s)
         self.errors.append(abs(self.forecast_s[task_id] - run.age_s) / run.age_s)
 
@@ -87,10 +91,10 @@ class Device:
 @pytest.mark.parametrize("plan", [share, line])
 def test_half_of_the_forecasts_are_within_a_quarter(plan: Callable[[Sequence[int]], list[int]], load: float) -> None:
     chance, device, number, at_s = random.Random(7), Device(plan), 0, 0.0
-    rows = seats_of(ENTRY) if plan is share else BUDGET
+    rows = ENTRY.seats if plan is share else BUDGET
     tasks_per_s = load * rows / (FIXED_S + UNIT_S * rows) / (sum(SIZES) / len(SIZES))
     while len(device.errors) < 400:
-        while at_s <= device.now_s or not device.runs:
+        while at_s <= device.now_s or not device.left:
             device.now_s = max(device.now_s, at_s)
             size = chance.choice(SIZES)
             device.arrive(number, size, round(size * chance.uniform(0.7, 1.0)))

@@ -13,31 +13,33 @@ SECONDS = st.lists(st.floats(0, 100), max_size=20)
 
 
 @pytest.mark.parametrize(
-    ("seats", "seated_s", "waiting_s", "expected_s"),
+    ("seats", "seated_s", "waiting", "each_s", "expected_s"),
     [
-        (2, [5.0], [], 0.0),
-        (2, [5.0, 3.0], [], 3.0),
-        (2, [5.0, 3.0], [1.0], 4.0),
-        (2, [5.0, 3.0], [10.0], 5.0),
-        (1, [2.0], [3.0, 4.0], 9.0),
-        (1, [-1.0], [], 0.0),
+        (2, [5.0], 0, 1.0, 0.0),
+        (2, [5.0, 3.0], 0, 1.0, 3.0),
+        (2, [5.0, 3.0], 1, 1.0, 4.0),
+        (2, [5.0, 3.0], 1, 10.0, 5.0),
+        (1, [2.0], 2, 3.5, 9.0),
+        (1, [-1.0], 0, 1.0, 0.0),
+        (2, [5.0, 3.0], 1000, 0.0, 3.0),
     ],
-    ids=["a free seat", "the first to end", "one before", "a long one before", "one seat", "longer than expected"],
+    ids=["a free seat", "the first to end", "one before", "a long one before", "one seat", "too long", "of no length"],
 )
 def test_the_wait_is_for_the_next_free_seat(
-    seats: int, seated_s: Sequence[float], waiting_s: Sequence[float], expected_s: float
+    seats: int, seated_s: Sequence[float], waiting: int, each_s: float, expected_s: float
 ) -> None:
-    assert seat_free_s(seats, seated_s, waiting_s) == expected_s
+    assert seat_free_s(seats, seated_s, waiting, each_s) == expected_s
 
 
-@given(st.integers(1, 8), SECONDS, SECONDS)
-def test_it_is_never_longer_than_one_after_the_other_and_never_shorter_with_more_before(
-    seats: int, seated_s: list[float], waiting_s: list[float]
+@given(st.integers(1, 8), SECONDS, st.integers(0, 200), TIMES)
+def test_the_wait_is_as_if_each_took_the_next_free_seat(
+    seats: int, seated_s: list[float], waiting: int, each_s: float
 ) -> None:
-    seated_s = seated_s[:seats]
-    wait_s = seat_free_s(seats, seated_s, waiting_s)
-    assert 0 <= wait_s <= sum(seated_s) + sum(waiting_s) + 1e-6
-    assert seat_free_s(seats, seated_s, [*waiting_s, 1.0]) >= wait_s
+    free_s = [*seated_s[:seats], *[0.0] * (seats - len(seated_s))]
+    wait_s = seat_free_s(seats, seated_s[:seats], waiting, each_s)
+    for _ in range(waiting):
+        free_s[free_s.index(min(free_s))] += each_s
+    assert wait_s == pytest.approx(min(free_s), abs=1e-6)
 
 
 def learned(*held: tuple[Met, float]) -> Paces:

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.scheduler.rooms import Permits, Room
-from protos.errors import Overloaded
-from protos.types import DEFAULT_ORGANIZATION, ModelId, OrganizationId, TaskId
+from node.scheduler.rooms import Room
+from protos.types import DEFAULT_ORGANIZATION, OrganizationId, TaskId
 
 
 @dataclass(frozen=True)
@@ -92,29 +90,3 @@ def test_first_does_not_take() -> None:
     room = room_of([guest])
     assert room.first() is guest
     assert len(room) == 1
-
-
-def test_a_permit_that_cannot_be_had_is_the_overload_error() -> None:
-    permits = Permits(ModelId("m"), limit=1, seats=0)
-    permits.take()
-    with pytest.raises(Overloaded, match="1 tasks wait for model 'm', the limit is 1") as caught:
-        permits.take()
-    assert caught.value.retry_after_s is not None
-    permits.release()
-    permits.take()
-
-
-def test_those_for_whom_there_is_a_free_seat_do_not_count_as_waiting() -> None:
-    permits = Permits(ModelId("m"), limit=1, seats=2)
-    for _ in range(3):  # none is seated yet: they came at once
-        permits.take()
-    with pytest.raises(Overloaded):
-        permits.take()
-    permits.seat()
-    with pytest.raises(Overloaded):  # two wait, for one seat and one place in the room
-        permits.take()
-    permits.seat()
-    with pytest.raises(Overloaded):  # one waits, and both seats are taken
-        permits.take()
-    permits.leave()
-    permits.take()
