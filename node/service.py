@@ -94,8 +94,7 @@ class NodeService:
         Close the iterator to go away; the task is cancelled when its last caller has.
         """
         run = self._joined(task) or self._accepted(task)
-        gone = Cancelled(f"task {task.id!r} was cancelled: its last caller went away")
-        async with aclosing(run.audience.listen(lambda: self._interrupt(run, gone))) as events:
+        async with aclosing(run.audience.listen(lambda: self._deserted(run))) as events:
             async for event in events:
                 yield event
 
@@ -198,6 +197,9 @@ class NodeService:
         return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
 
     # ---- the end of a task ----
+
+    def _deserted(self, run: Run) -> None:
+        self._interrupt(run, Cancelled(f"task {run.task.id!r} was cancelled: its last caller went away"))
 
     def _interrupt(self, run: Run, error: FabricError) -> None:
         """Ends a run early, whatever it is doing. Its seat is free before the next step."""
