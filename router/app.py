@@ -50,7 +50,9 @@ from router.api.context import Parts
 from router.api.gate import Failing, Gate
 from router.api.metrics import Metrics
 from router.api.openai import ROUTES as OPENAI
+from router.api.openai import chat, completions, embeddings
 from router.api.openai.dialect import failure as openai_failure
+from router.api.quickly import Endpoint, Quickly
 from router.assets.attachments import Attachments, FileLimits
 from router.assets.files import Files
 from router.assets.library import AssetLimits, Assets
@@ -122,6 +124,16 @@ ROUTERS: Final = (
     fairstack.routes,
 )
 
+# Those called most, and whose callers wait for every millisecond.
+QUICK: Final[Mapping[str, Endpoint]] = {
+    "/v1/jobs": jobs.create_job,
+    "/v1/providers/execute": direct.execute,
+    "/v1/providers/execute/stream": direct.execute_stream,
+    "/v1/chat/completions": chat.complete_chat,
+    "/v1/completions": completions.complete,
+    "/v1/embeddings": embeddings.embed,
+}
+
 # Where errors that no route has seen, such as a missing key, have another shape than the envelope.
 _DIALECTS: Final[Mapping[str, Failing]] = {
     "/fairstack/": fairstack.failure,
@@ -154,6 +166,7 @@ def build_app(settings: RouterSettings) -> FastAPI:
         app.include_router(routes)
     documentation.install(app)
     envelope.install(app)
+    app.add_middleware(Quickly, calls=QUICK)
     app.add_middleware(Gate, settings=settings, metrics=metrics, keyring=keyring, limits=limits, dialects=_DIALECTS)
     return app
 

@@ -157,13 +157,22 @@ JSON_BODY: Final = Depends(_require_json)
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """What `work` returns or raises. Raises Cancelled, and cancels it, when the caller goes away first."""
-    working, gone = asyncio.create_task(work), asyncio.create_task(has_gone(request.receive))
+    task = asyncio.current_task()
+    assert task is not None, "a request outside of any task: this is a bug"
+    others, is_working = task.cancelling(), True
+
+    def leave(_: object) -> None:
+        if is_working:
+            task.cancel()
+
+    watching = asyncio.create_task(has_gone(request.receive))
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Cancelled("the caller closed the connection")
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if watching.done() and task.uncancel() <= others:
+            raise Cancelled("the caller closed the connection") from None
+        raise  # somebody else's
     finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.wait({working, gone})
+        is_working = False
+        watching.cancel()

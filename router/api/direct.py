@@ -17,13 +17,12 @@ from protos.types import Finished, OrganizationId, Preview, Progress, Queued, Se
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, while_connected
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
-from router.api.quickly import post
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
 from router.decisions import Asker
 from router.ids import ulid
 from router.jobs import Json
 from router.outputs import preview_json
-from router.routing import Candidate, Route, RoutingRequest
+from router.routing import Route, RoutingRequest
 from router.serving import Served, serve_once
 from router.tasks import delta_json, segment_json, usage_json
 
@@ -38,7 +37,7 @@ class ExecuteShape(BaseModel):
     usage: Json
 
 
-@post(routes, "/execute", DirectBody, response_model=Success[ExecuteShape])
+@routes.post("/execute", dependencies=[JSON_BODY], response_model=Success[ExecuteShape])
 async def execute(
     request: Request, body: DirectBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
 ) -> Response:

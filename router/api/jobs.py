@@ -17,12 +17,12 @@ from ulid import ULID
 
 from protos.errors import FabricError, InputInvalid
 from protos.types import Modality, OrganizationId, Tier
-from router.api.context import Parts, WithOrganization, WithParts, WithPrincipal, WithReach
+from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, WithPrincipal, WithReach
 from router.api.envelope import Success, success
 from router.api.job_shapes import JobBody, JobPage, JobShape
 from router.api.job_usage import JobUsage
 from router.api.placement import check_servable, checked_request
-from router.api.quickly import KEY_CHARS, post
+from router.api.quickly import KEY_CHARS
 from router.jobs import Job, JobId, JobRequest, JobState, new_job, unknown_job
 from router.principals import Principal
 from router.routing import RoutingRequest
@@ -38,7 +38,7 @@ _REPEATED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@post(routes, "", JobBody, status_code=202, response_model=Success[JobShape], responses=_REPEATED)
+@routes.post("", dependencies=[JSON_BODY], status_code=202, response_model=Success[JobShape], responses=_REPEATED)
 async def create_job(
     *,
     request: Request,

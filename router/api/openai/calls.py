@@ -53,6 +53,8 @@ class Caller:
 
     async def outcomes(self, requests: Sequence[TaskRequest], model: str | None) -> list[Outcome]:
         """Of several tasks at once, in their order; one that fails ends the others."""
+        if len(requests) == 1:
+            return [await self.outcome(requests[0], model)]
         return await while_connected(self.http, self._outcomes([self.task(request, model) for request in requests]))
 
     async def started(self, task: Task) -> tuple[str, AsyncGenerator[TaskEvent, None]]:

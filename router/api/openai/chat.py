@@ -8,13 +8,12 @@ from pydantic import Field, model_validator
 
 from protos.errors import InputInvalid
 from protos.types import ChosenToken, Message, TextDelta, TextResult
-from router.api.context import WithOrganization, WithParts, WithPrincipal
+from router.api.context import JSON_BODY, WithOrganization, WithParts, WithPrincipal
 from router.api.openai.calls import Caller, identifier, now
 from router.api.openai.choices import Json, answered, answers_of, streamed
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
 from router.api.openai.sampling import TextBody
 from router.api.openai.shapes import ChatCompletion
-from router.api.quickly import post
 from router.inputs import MAX_LOGPROBS
 from router.tasks import logprobs_json
 
@@ -53,7 +52,7 @@ class ChatBody(TextBody):
         return self.max_completion_tokens or self.max_tokens
 
 
-@post(routes, "/completions", ChatBody, response_model=ChatCompletion)
+@routes.post("/completions", dependencies=[JSON_BODY], response_model=ChatCompletion)
 async def complete_chat(
     request: Request, body: ChatBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
 ) -> Response:

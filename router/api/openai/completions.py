@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from protos.types import ChosenToken, TextDelta
-from router.api.context import JSON_BODY
-from router.api.openai.calls import WithCaller, identifier, now
+from router.api.context import JSON_BODY, WithOrganization, WithParts, WithPrincipal
+from router.api.openai.calls import Caller, identifier, now
 from router.api.openai.choices import Json, answered, answers_of, streamed
 from router.api.openai.dialect import ERRORS, DialectRoute
 from router.api.openai.sampling import TextBody
@@ -34,8 +34,15 @@ class CompletionBody(TextBody):
 
 
 @routes.post("/completions", dependencies=[JSON_BODY], response_model=Completion)
-async def complete(body: CompletionBody, caller: WithCaller) -> Response:
+async def complete(
+    request: Request,
+    body: CompletionBody,
+    parts: WithParts,
+    organization_id: WithOrganization,
+    principal: WithPrincipal,
+) -> Response:
     """Continues a prompt; with `stream`, as it is made."""
+    caller = Caller(request, parts, organization_id, principal.key_id)
     body.check_rest()
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     requests = [body.request(prompt, ()) for prompt in prompts]

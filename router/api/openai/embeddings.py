@@ -5,14 +5,14 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from protos.errors import InputInvalid, Internal
 from protos.types import EmbeddingRequest, EmbeddingResult
-from router.api.context import JSON_BODY
-from router.api.openai.calls import WithCaller
+from router.api.context import JSON_BODY, WithOrganization, WithParts, WithPrincipal
+from router.api.openai.calls import Caller
 from router.api.openai.dialect import ERRORS, Body, DialectRoute
 from router.api.openai.shapes import EmbeddingList
 from router.inputs import MAX_TEXTS
@@ -41,11 +41,13 @@ class EmbeddingBody(Body):
 
 
 @routes.post("/embeddings", dependencies=[JSON_BODY], response_model=EmbeddingList)
-async def embed(body: EmbeddingBody, caller: WithCaller) -> Response:
+async def embed(
+    request: Request, body: EmbeddingBody, parts: WithParts, organization_id: WithOrganization, principal: WithPrincipal
+) -> Response:
     """One vector for each text, of length 1."""
     body.check_rest()
-    request = EmbeddingRequest(texts=body.texts(), dimensions=body.dimensions)
-    outcome = await caller.outcome(request, body.model)
+    asked = EmbeddingRequest(texts=body.texts(), dimensions=body.dimensions)
+    outcome = await Caller(request, parts, organization_id, principal.key_id).outcome(asked, body.model)
     result, read = outcome.finished.result, outcome.finished.usage.input_tokens
     if not isinstance(result, EmbeddingResult):
         raise Internal(f"vectors were asked for and came back as {type(result).__name__}: this is a bug")
