@@ -44,6 +44,8 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 class AnthropicWire:
     """An Api. Its client is imported at the start: a router without it does without."""
 
+    manners: Final = "anthropic"
+
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._client: asyncio.Task[AsyncAnthropic] | None = None

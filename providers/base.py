@@ -37,6 +37,7 @@ class Offer:
     bounds: Bounds = field(default_factory=Bounds)  # of what one request can use there
     aliases: Mapping[str, int] = field(default_factory=dict)  # that stand for it -> its place among their candidates
     refusal: Refusal = takes_all  # of what is not usual; lengths are in context_tokens and bounds
+    taste: str = ""  # offers of one taste refuse the same, each in its own words; "": it is of no other's
 
 
 class Menu(tuple[Offer, ...]):
@@ -48,21 +49,27 @@ class Menu(tuple[Offer, ...]):
 
     def named(self, modality: Modality | None, name: str | None) -> Sequence[Offer]:
         """Those of a model or an alias of that name; no name: the default ones. No modality: of any."""
-        return self._found.get((modality, name), ())
+        return self.found.get(entry(modality, name), ())
 
     @cached_property
     def is_priced(self) -> bool:
         return any(offer.price for offer in self)
 
     @cached_property
-    def _found(self) -> Mapping[tuple[Modality | None, str | None], Sequence[Offer]]:
-        found: defaultdict[tuple[Modality | None, str | None], list[Offer]] = defaultdict(list)
+    def found(self) -> Mapping[str, Sequence[Offer]]:
+        """By entry."""
+        found: defaultdict[str, list[Offer]] = defaultdict(list)
         for offer in self:
             default = [None] if offer.is_default else []
             for name in (*default, *dict.fromkeys([offer.model, *offer.aliases])):
-                found[offer.modality, name].append(offer)
-                found[None, name].append(offer)
-        return found
+                found[entry(offer.modality, name)].append(offer)
+                found[entry(None, name)].append(offer)
+        return dict(found)
+
+
+def entry(modality: Modality | None, name: str | None) -> str:
+    """Where a menu has the offers of that name: one text, whose hash is made once for all places."""
+    return f"{modality or ''}/{name or ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

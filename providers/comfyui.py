@@ -54,6 +54,8 @@ def comfyui_provider(
 
 
 class ComfyApi:
+    manners: Final = ""  # those of its workflow
+
     def __init__(self, url: str, workflow: Workflow, silence_s: float = _SILENCE_S) -> None:
         self._url, self._workflow, self._silence_s = url, workflow, silence_s
 

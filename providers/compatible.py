@@ -78,6 +78,7 @@ class CompatibleApi:
     def __init__(self, server: CompatibleServer, catalog: Catalog, dialect: Dialect) -> None:
         self._server, self._catalog = server, catalog
         self._wire = OpenAIWire(dialect)
+        self.manners: Final = self._wire.manners
 
     async def open(self) -> None:
         await self._wire.open()

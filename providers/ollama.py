@@ -56,6 +56,8 @@ def ollama_provider(
 class OllamaApi:
     """Its client is imported at the start: a router without it starts without it."""
 
+    manners: Final = "ollama"
+
     def __init__(self, url: str, pull: Sequence[str] = ()) -> None:
         self._url, self._pull = url, pull
         self._client: Any = None  # Any: ollama.AsyncClient, whose package may be missing

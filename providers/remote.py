@@ -6,7 +6,7 @@ Not about one vendor's wire (an Api: openai_wire, anthropic.py), nor about limit
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias, cast
 
 from protos.errors import InputInvalid, Internal, ModelNotFound
@@ -74,6 +74,12 @@ class Api(Protocol):
 
     async def close(self) -> None: ...
 
+    @property
+    def manners(self) -> str:
+        """What `check` refuses beyond the limits of a model: wires of equal manners refuse alike, but for the names that
+        they tell. "": it is like no other."""
+        ...
+
     def check(self, request: TaskRequest, model: VendorModel) -> None:
         """Raises InputInvalid that names each field which the vendor does not take, before anything is sent."""
         ...
@@ -126,6 +132,7 @@ class Remote:
             price=model.price,
             bounds=model.bounds,
             refusal=_Check(self._api, model),
+            taste=_taste(self._api, model),
         )
 
     def snapshot(self) -> Snapshot:
@@ -189,6 +196,11 @@ class Remote:
     def _timings(self, arrived_at: float, first_at: float | None) -> Timings:
         ended_at = self._clock()
         return Timings(first_output_s=(first_at or ended_at) - arrived_at, total_s=ended_at - arrived_at)
+
+
+def _taste(api: Api, model: VendorModel) -> str:
+    limits = replace(model, vendor=ProviderId(""), id=ModelId(""), price=None, is_default=False)
+    return f"{api.manners} {limits}" if api.manners else ""
 
 
 @dataclass(frozen=True, slots=True)

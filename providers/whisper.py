@@ -38,6 +38,7 @@ class WhisperApi:
         root = url.removesuffix("/v1")
         self._root, self._clock = root, clock
         self._wire = OpenAIWire(Dialect(vendor=ID, base_url=f"{root}/v1", key_variable=_URL_VARIABLE, takes=_TAKES))
+        self.manners: Final = self._wire.manners
         self._listed: Sequence[ModelId] = ()
         self._list_at = float("-inf")  # when it is asked for again
 

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from protos.errors import FabricError
 from protos.types import Finished, Modality, Task, Usage
 from providers.pricing import Price, cost_micro, size_of
+from router.candidates import Candidate
 from router.decisions import Asker, Decisions, leaving
 from router.ids import ulid
 from router.quotes import FREE
-from router.routing import Candidate
 from router.spending import AttemptInfo, Outcome, Payer, Spent
 from router.store import audit, budget, usage
 from router.store.audit import Deed
@@ -27,7 +27,7 @@ from router.store.base import Records
 log = logging.getLogger(__name__)
 
 _FINISH_S: Final = 5.0  # for bookings that are under way when the router ends
-_ANSWER_FIRST_S: Final = 0.01  # the writer's thread would take the interpreter from the answer that is on its way
+_TOGETHER_S: Final = 0.05  # what ended meanwhile is one commit; and each takes the interpreter from answers on their way
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ class Accounts:
     def __init__(self, records: Records) -> None:
         self._records = records
         self.decisions = Decisions(records)
-        self._writing: set[asyncio.Task[None]] = set()
+        self._unwritten: list[Sequence[Spent]] = []  # of direct calls, each call's own
+        self._writing: asyncio.Task[None] | None = None
 
     def open(self, task: Task, *, key_id: str | None = None, job_id: str | None = None) -> Account:
         return Account(self._records, task, key_id, job_id)
@@ -136,19 +137,24 @@ class Accounts:
     def settle(self, account: Account) -> None:
         """Writes what a direct call cost, without making its caller wait; until then its reservation stands."""
         if spent := account.take():
-            writing = asyncio.create_task(self._write(spent), name="book")
-            self._writing.add(writing)
-            writing.add_done_callback(self._writing.discard)
+            self._unwritten.append(spent)
+            if self._writing is None or self._writing.done():
+                self._writing = asyncio.create_task(self._write(), name="book")
 
     async def close(self) -> None:
         """Waits for what is being written."""
         await self.decisions.close()
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=_FINISH_S)
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=_FINISH_S)
 
-    async def _write(self, spent: Sequence[Spent]) -> None:
-        await asyncio.sleep(_ANSWER_FIRST_S)
+    async def _write(self) -> None:
+        while self._unwritten:
+            await asyncio.sleep(_TOGETHER_S)
+            calls, self._unwritten = self._unwritten, []
+            await asyncio.gather(*(self._write_one(spent) for spent in calls))  # each its own change, one commit for all
+
+    async def _write_one(self, spent: Sequence[Spent]) -> None:
         try:
             await self._records.change(usage.booked(spent))
         except FabricError:
-            log.exception("what %d calls cost could not be written; their reservations stand", len(spent))
+            log.exception("what %d attempts cost could not be written; their reservations stand", len(spent))

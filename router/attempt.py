@@ -25,11 +25,12 @@ from protos.types import (
 from providers.registry import ProviderRegistry
 from router.accounts import Account, Accounts
 from router.assets.attachments import Attachments
+from router.candidates import Candidate, Skipped
 from router.capacity import Place
 from router.decisions import Asker
 from router.events import Feed
 from router.jobs import EventKind, Job, JobState, Json, past_deadline
-from router.routing import Candidate, Route, RoutingRequest, Skipped
+from router.routing import Route, RoutingRequest
 from router.serving import serve
 from router.spending import Spent, micro_of
 from router.spill import in_time_first

@@ -14,7 +14,8 @@ from typing import Any, Final
 from protos.errors import FabricError, NoProvider
 from protos.types import OrganizationId
 from providers.base import Snapshot
-from router.routing import BOXED, Candidate, Route, RoutingRequest, order
+from router.candidates import Candidate
+from router.routing import BOXED, Route, RoutingRequest, order
 from router.store import audit
 from router.store.audit import Deed
 from router.store.base import Records

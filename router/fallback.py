@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from protos.errors import Code, FabricError
-from router.routing import Candidate
+from router.candidates import Candidate
 
 # Not retryable at the place that said so, and yet no fault of the request: another may have the model or the memory for
 # it, or cost less.

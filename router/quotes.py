@@ -4,6 +4,7 @@ place offers and the request. Pure.
 Not about prices and how many tokens a text is (providers/pricing.py), nor about budgets (spending.py).
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -32,12 +33,21 @@ class Needs:
         return most_usage(self.request, Bounds())
 
     @cached_property
-    def is_plain(self) -> bool:
-        """A text without wishes: whoever writes texts can take it, if it is not too long."""
-        request = self.request
-        if not isinstance(request, TextRequest) or not (request.prompt or request.messages):
-            return False
-        return replace(request, prompt=None, messages=(), max_tokens=None) == _NO_WISHES
+    def size(self) -> str:
+        return size_of(self.request)
+
+    @cached_property
+    def _refused(self) -> dict[str, bool]:
+        return {}  # by taste
+
+    def refusal(self, offer: Offer) -> InputInvalid | None:
+        """What the offer refuses of it, asked once of each taste while nothing is refused."""
+        if offer.refusal is takes_all or self._refused.get(offer.taste) is False:
+            return None
+        error = offer.refusal(self.request)
+        if offer.taste:
+            self._refused[offer.taste] = error is not None
+        return error
 
     @cached_property
     def _usages(self) -> dict[int, tuple[Usage, Usage]]:
@@ -58,7 +68,6 @@ class Needs:
                 return self.expected, self.most
 
 
-_NO_WISHES: Final = TextRequest()
 FREE: Final = Quote()
 
 
@@ -74,14 +83,26 @@ def refusal_of(offer: Offer, needs: Needs) -> InputInvalid | None:
         if context and needs.most.input_tokens > context and needs.expected.input_tokens > context * _SURELY:
             told = f"is about {needs.expected.input_tokens} tokens long: {offer.model} reads {context} at most"
             return InputInvalid.at("input", told)
-        if needs.is_plain:
-            return None
-    return None if offer.refusal is takes_all else offer.refusal(request)
+    return needs.refusal(offer)
 
 
 def is_free(snapshot: Snapshot, offer: Offer) -> bool:
     """Without a price a place of tier basic costs nothing; what another would cost is not known."""
     return offer.price is None and snapshot.tier is Tier.BASIC
+
+
+def quote_at(snapshot: Snapshot, offer: Offer, needs: Needs | None) -> Quote | None:
+    """None: nobody knows what it costs there."""
+    return FREE if is_free(snapshot, offer) else quote_of(offer, needs)
+
+
+def estimated_micro(offer: Offer, needs: Needs | None) -> float:
+    """What it should cost at a place that is not free: as its quote says, without the rest of it. Infinity: not known."""
+    if offer.price is None:
+        return math.inf
+    if needs is None:
+        return typical_cost_micro(offer.price, offer.bounds)
+    return cost_micro(needs.at(offer.bounds)[0], offer.price, needs.size)
 
 
 def quote_of(offer: Offer, needs: Needs | None) -> Quote | None:
@@ -92,7 +113,7 @@ def quote_of(offer: Offer, needs: Needs | None) -> Quote | None:
         typical = typical_cost_micro(offer.price, offer.bounds)
         return Quote(estimated_micro=typical, bound_micro=typical)
     expected, most = needs.at(offer.bounds)
-    size = size_of(needs.request)
     return Quote(
-        estimated_micro=cost_micro(expected, offer.price, size), bound_micro=cost_micro(most, offer.price, size)
+        estimated_micro=cost_micro(expected, offer.price, needs.size),
+        bound_micro=cost_micro(most, offer.price, needs.size),
     )

@@ -3,18 +3,15 @@
 Not about how many go there (capacity.py), nor what happens when one fails (retries.py).
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
-from protos.errors import FabricError, InputInvalid, ModelNotFound, NoProvider
-from protos.types import Modality, ModelId, ProviderId, TaskRequest, Tier
-from providers.base import Menu, Offer, Snapshot, takes_all
-from providers.pricing import Price
-from router.quotes import FREE, Needs, is_free, quote_of, refusal_of
+from protos.errors import FabricError, ModelNotFound, NoProvider
+from protos.types import Modality, ModelId, TaskRequest, Tier
+from providers.base import Menu, Offer, Snapshot, entry, takes_all
+from router.candidates import Candidate, Candidates, Ranked, Skipped
+from router.quotes import Needs, estimated_micro, is_free, quote_at, refusal_of
 from router.spending import Quote, shown
 
 
@@ -31,34 +28,6 @@ class RoutingRequest:
     content: TaskRequest | None = field(default=None, repr=False)  # what is asked; None: not known, prices are typical
     max_cost_micro: int | None = None  # of one call at most, in microdollars
     paid_before: Sequence[str] = ()  # places whose paid call may have done it already: then nobody is paid again
-
-
-# Tuples, which are made in a quarter of the time: a decision among many places makes one for each of them.
-
-
-class Candidate(NamedTuple):
-    provider_id: ProviderId
-    model: ModelId
-    why: str | Callable[[], str]  # told when somebody asks: words take longer than the decision
-    quote: Quote | None = FREE  # None: nobody knows what it costs
-    price: Price | None = None
-    is_choosy: bool = False  # there are requests that it cannot take
-    is_remote: bool = False  # a call of it leaves the box
-
-    @property
-    def reason(self) -> str:
-        return self.why if isinstance(self.why, str) else self.why()
-
-    @property
-    def is_paid(self) -> bool:
-        return self.quote is None or self.price is not None or self.quote.bound_micro > 0
-
-
-class Skipped(NamedTuple):
-    provider_id: ProviderId
-    reason: str
-    is_lasting: bool  # no change of its health makes it a candidate
-    error: InputInvalid | None = None  # it has the model, which cannot take what is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +56,6 @@ BOXED: Final = "is remote, and the request must not leave the box"  # the reason
 
 _HEALTH_RANK: Final = {"healthy": 0, "degraded": 1, "unavailable": 2}
 
-_Rank: TypeAlias = tuple[int, float, int, int, float]
-
 
 def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
     """Tier asked for, then capability and model, then cost, health, load among those of one model, and the configured
@@ -98,12 +65,12 @@ def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
     NeverServed when nobody may serve it, and NoProvider when nobody can now; the last two with `details.skipped`.
     """
     needs = None if request.content is None else Needs(request.content)
-    able: list[tuple[_Rank, Candidate]] = []
+    able: list[Ranked] = []
     skipped: list[Skipped] = []
-    absent = _absent(request)
+    absent, name = _absent(request), entry(request.modality, request.model)
     first: dict[ModelId, int] = {}  # of the places' models for it, in the configured order, whatever their health
     for snapshot in snapshots:
-        offers = _offers_of(request, snapshot)
+        offers = _offers_of(request, snapshot, name)
         reason = _lasting_reason(request, snapshot, offers, absent)
         if reason is not None:
             skipped.append(Skipped(snapshot.id, reason, True))
@@ -111,16 +78,17 @@ def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
             skipped.append(_unavailable(snapshot))
         for offer in offers:
             place = first.setdefault(offer.model, len(first))
-            if reason is None:
-                verdict = _verdict(request, snapshot, offer, needs, place)
-                (skipped if type(verdict) is Skipped else able).append(verdict)  # type: ignore[arg-type]  # as it says
+            if reason is None and (obstacle := _obstacle(request, snapshot, offer, needs)) is not None:
+                skipped.append(obstacle)
+            elif reason is None:
+                able.append((*_rank(request, snapshot, offer, needs), place, _load(offer), len(able), snapshot, offer))
     if not able:
         if not first:
             _check_model(request, snapshots)
         raise _nobody(request, skipped)
-    able.sort(key=itemgetter(0))  # stable
-    candidates = [candidate for _, candidate in able]
-    return Route(candidates, skipped, needs is None and any(each.is_paid or each.is_choosy for each in candidates))
+    able.sort()
+    depends = needs is None and any(offer.refusal is not takes_all or not is_free(at, offer) for *_, at, offer in able)
+    return Route(Candidates(able, request.model, needs), skipped, depends)
 
 
 def is_unseen(snapshot: Snapshot) -> bool:
@@ -135,35 +103,38 @@ def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None)
     return Menu.of(snapshot.offers).named(modality, model or None)
 
 
-def _offers_of(request: RoutingRequest, snapshot: Snapshot) -> Sequence[Offer]:
-    """Those that may serve it there: one, or of an alias all that it stands for."""
-    offers = offers_for(snapshot, request.modality, request.model)
+def _offers_of(request: RoutingRequest, snapshot: Snapshot, name: str) -> Sequence[Offer]:
+    """Those that may serve it there: one, or of an alias all that it stands for. name: the entry in a menu."""
+    if snapshot.only_when_named and not request.model:
+        return ()
+    menu = snapshot.offers
+    offers = (menu if type(menu) is Menu else Menu.of(menu)).found.get(name, ())
     if len(offers) < 2:
         return offers
     return [offer for offer in offers if request.model in offer.aliases] or offers[:1]
 
 
-def _verdict(
-    request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None, place: int
-) -> tuple[_Rank, Candidate] | Skipped:
-    """place: of its model in the configured order. Lasting reasons come first: they stay true when the others pass."""
+def _obstacle(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None) -> Skipped | None:
+    """Why it cannot have it. Lasting reasons come first: they stay true when the others pass."""
     error = None if needs is None else refusal_of(offer, needs)
     if error is not None:
         return Skipped(snapshot.id, f"cannot take it: {error.message}", is_lasting=True, error=error)
-    quote = FREE if is_free(snapshot, offer) else quote_of(offer, needs)
-    too_dear = None if quote is FREE else _money_reason(request, offer, quote)
-    if too_dear is not None:
-        return Skipped(snapshot.id, too_dear, is_lasting=True)
-    if snapshot.health.status == "unavailable":
-        return _unavailable(snapshot)
+    if request.max_cost_micro is not None or request.paid_before:
+        too_dear = _money_reason(request, offer, quote_at(snapshot, offer, needs))
+        if too_dear is not None:
+            return Skipped(snapshot.id, too_dear, is_lasting=True)
+    return _unavailable(snapshot) if snapshot.health.status == "unavailable" else None
+
+
+def _rank(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None) -> tuple[int, float, int]:
     preferred = offer.aliases.get(request.model or "", 0)
-    cost_micro = math.inf if quote is None else quote.estimated_micro
-    load = (offer.waiting + offer.running) / (offer.max_batch or 1)  # tasks there already, in batches
-    rank = (preferred, cost_micro, _HEALTH_RANK[snapshot.health.status], place, load)
-    why = partial(_told, request, snapshot, offer, quote)
-    return rank, Candidate(
-        snapshot.id, offer.model, why, quote, offer.price, offer.refusal is not takes_all, snapshot.is_remote
-    )
+    cost_micro = 0 if is_free(snapshot, offer) else estimated_micro(offer, needs)
+    return preferred, cost_micro, _HEALTH_RANK[snapshot.health.status]
+
+
+def _load(offer: Offer) -> float:
+    """Tasks there already, in batches."""
+    return (offer.waiting + offer.running) / (offer.max_batch or 1)
 
 
 def _unavailable(snapshot: Snapshot) -> Skipped:
@@ -205,24 +176,6 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequenc
     if request.model is None and snapshot.only_when_named:
         return "serves only requests that name its model"
     return absent
-
-
-def _told(request: RoutingRequest, snapshot: Snapshot, offer: Offer, quote: Quote | None) -> str:
-    """Why a candidate stands where it stands."""
-    preferred = offer.aliases.get(request.model or "")
-    named = "" if preferred is None else f"is choice {preferred + 1} of {request.model!r}, "
-    return (
-        f"{named}serves {offer.model}, {_cost_told(quote)}, is {snapshot.health.status}, has "
-        f"{offer.waiting + offer.running} tasks in batches of {offer.max_batch}"
-    )
-
-
-def _cost_told(quote: Quote | None) -> str:
-    if quote is None:
-        return "costs nobody knows what"
-    if not quote.bound_micro:
-        return "costs nothing"
-    return f"costs about {shown(quote.estimated_micro)} and at most {shown(quote.bound_micro)}"
 
 
 # ---- nobody ----

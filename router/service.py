@@ -41,9 +41,10 @@ from providers.fabric import KIND as FABRIC
 from providers.registry import ProviderRegistry
 from router.accounts import Accounts
 from router.api.placement import check_bounds
+from router.candidates import Candidate
 from router.decisions import Asker
 from router.overview import NODE, models_of, overview
-from router.routing import Candidate, RoutingRequest
+from router.routing import RoutingRequest
 from router.serving import serve_once
 from router.settings import RouterSettings
 

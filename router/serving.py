@@ -13,8 +13,8 @@ from protos.errors import FabricError
 from protos.types import Finished, Preview, Queued, SegmentDelta, Started, Task, TaskEvent, TextDelta
 from providers.registry import ProviderRegistry
 from router.accounts import Account, Accounts, Call
+from router.candidates import Candidate
 from router.fallback import after_failure
-from router.routing import Candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ A task gets here only with places that its privacy and its max_cost_usd allow (r
 
 from collections.abc import Sequence
 
-from router.routing import Candidate
+from router.candidates import Candidate
 
 
 def in_time_first(

@@ -39,6 +39,7 @@ class OpenAIWire:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self.manners: Final = f"openai {dialect.stop_limit} {sorted(dialect.takes)}"
         self._client: asyncio.Task[AsyncOpenAI] | None = None
 
     async def open(self) -> None:

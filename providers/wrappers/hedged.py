@@ -10,7 +10,6 @@ from typing import Final, cast
 
 from protos.errors import FabricError
 from protos.types import EmbeddingRequest, Queued, Started, Task, TaskEvent
-from providers.base import Snapshot
 from providers.wrappers.stack import Run
 
 AFTER_S: Final = 1.0  # a server of one's own embeds a batch in less, unless it is stuck
@@ -18,6 +17,8 @@ AFTER_S: Final = 1.0  # a server of one's own embeds a batch in less, unless it 
 
 class Hedged:
     """A Layer. Whatever it is not for passes through."""
+
+    seen = None
 
     def __init__(self, after_s: float = AFTER_S) -> None:
         self._after_s = after_s
@@ -53,9 +54,6 @@ class Hedged:
             for call in calls:
                 call.cancel()
             await asyncio.wait(calls)
-
-    def seen(self, snapshot: Snapshot) -> Snapshot:
-        return snapshot
 
 
 async def _rest(events: AsyncIterator[TaskEvent]) -> list[TaskEvent]:

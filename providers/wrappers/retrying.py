@@ -12,7 +12,6 @@ from typing import Final, cast
 
 from protos.errors import Code, FabricError
 from protos.types import Queued, Started, Task, TaskEvent
-from providers.base import Snapshot
 from providers.wrappers.stack import Run
 
 _AT_ONCE: Final = frozenset({Code.NODE_UNAVAILABLE, Code.OVERLOADED})  # what may have passed in a second
@@ -43,6 +42,8 @@ def delay_s(error: FabricError, attempt: int, policy: RetryPolicy, jitter: float
 class Retrying:
     """A Layer. Queued and Started are told once; after any other event the failure stands."""
 
+    seen = None
+
     def __init__(
         self,
         policy: RetryPolicy | None = None,
@@ -70,6 +71,3 @@ class Retrying:
             else:
                 return
             await self._sleep(wait_s)
-
-    def seen(self, snapshot: Snapshot) -> Snapshot:
-        return snapshot

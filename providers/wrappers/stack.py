@@ -23,8 +23,9 @@ class Layer(Protocol):
         """Runs the task by `inner`, with the contract of Provider.run."""
         ...
 
-    def seen(self, snapshot: Snapshot) -> Snapshot:
-        """What is seen of the provider through this layer. Cheap."""
+    @property
+    def seen(self) -> Callable[[Snapshot], Snapshot] | None:
+        """What is seen of the provider through this layer. Cheap: each route asks every place. None: nothing changes."""
         ...
 
 
@@ -32,7 +33,8 @@ class Wrapped:
     """A provider within its layers."""
 
     def __init__(self, inner: Provider, layers: Sequence[Layer]) -> None:
-        self._inner, self._seen = inner, [layer.seen for layer in reversed(layers)]
+        self._inner = inner
+        self._seen = [layer.seen for layer in reversed(layers) if layer.seen is not None]
         self._calls = RunningCalls()
         self._run: Run = inner.run
         for layer in reversed(layers):

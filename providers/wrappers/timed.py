@@ -10,7 +10,6 @@ from typing import Final, cast
 
 from protos.errors import DeadlineExceeded, FabricError, NodeUnavailable
 from protos.types import Modality, Queued, Started, Task, TaskEvent
-from providers.base import Snapshot
 from providers.calls import Interruptible
 from providers.wrappers.stack import Run
 
@@ -32,6 +31,8 @@ class TimeLimits:
 class Timed:
     """A Layer. Time in which the reader of the events does not ask for the next one is not the vendor's."""
 
+    seen = None
+
     def __init__(self, limits: TimeLimits | None = None) -> None:
         self._limits = limits or TimeLimits()
 
@@ -45,9 +46,6 @@ class Timed:
                     yield event
         finally:
             watch.close()
-
-    def seen(self, snapshot: Snapshot) -> Snapshot:
-        return snapshot
 
 
 class _Watch:

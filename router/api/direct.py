@@ -18,6 +18,7 @@ from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts, Wi
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
 from router.api.sse import DOCUMENTED, HEARTBEAT, EventStream, event_text
+from router.candidates import Candidate
 from router.decisions import Asker
 from router.ids import ulid
 from router.jobs import Json

@@ -16,11 +16,12 @@ from providers.pricing import Price, expected_usage
 from router.api.context import JSON_BODY, Parts, WithOrganization, WithParts
 from router.api.envelope import Success, success
 from router.api.providers import DirectBody
+from router.candidates import Candidate
 from router.explain import ahead_s
 from router.inputs import Remote
 from router.jobs import Json, lane_of
 from router.quotes import Needs, quote_of
-from router.routing import Candidate, order
+from router.routing import order
 from router.spending import CURRENCY, Quote, usd
 from router.store import queries
 from router.tasks import attached, usage_json

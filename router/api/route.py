@@ -19,7 +19,8 @@ from router.api.envelope import Success, success
 from router.api.explain import ESTIMATE_S, CauseShape, SkippedShape
 from router.api.job_shapes import Input, Name, Params, Seconds
 from router.api.placement import checked_request
-from router.routing import RULE, Candidate, RoutingRequest, order
+from router.candidates import Candidate
+from router.routing import RULE, RoutingRequest, order
 from router.spending import micro_of, usd
 from router.spill import in_time_first
 

@@ -15,7 +15,7 @@ from protos.types import Finished, Queued, TextResult, Timings, Usage
 from providers.pricing import Price
 from providers.registry import ProviderRegistry
 from router.accounts import Accounts, Call, booked
-from router.routing import Candidate
+from router.candidates import Candidate
 from router.serving import Served, serve, serve_once
 from router.spending import BudgetExceeded, Outcome, Payer, Quote
 from router.store import budget, usage

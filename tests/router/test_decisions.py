@@ -9,8 +9,9 @@ from scripted import MODEL, ORGANIZATION
 from protos.errors import NoProvider
 from protos.types import Modality, ProviderId, Tier
 from providers.base import Health, Offer, Snapshot
+from router.candidates import Candidate
 from router.decisions import Asker, Decisions, leaving
-from router.routing import Candidate, NeverServed, RoutingRequest
+from router.routing import NeverServed, RoutingRequest
 from router.store import audit
 from router.store.sql import SqlStore
 

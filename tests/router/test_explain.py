@@ -7,9 +7,10 @@ from scripted import ORGANIZATION, a_job
 
 from protos.errors import NodeUnavailable, NoProvider, Overloaded
 from protos.types import Estimate, ModelId, ProviderId, Usage
+from router.candidates import Candidate, Skipped
 from router.explain import AttemptRecord, Dispatch, Explanation, Facts, explain
 from router.jobs import EventKind, Job, JobEvent, JobState, Json, error_json
-from router.routing import RULE, Candidate, NeverServed, Route, Skipped
+from router.routing import RULE, NeverServed, Route
 from router.spending import BudgetReserved
 from router.store.base import QueuePlace
 

@@ -20,8 +20,8 @@ from protos.errors import (
     error_from,
 )
 from protos.types import ModelId, ProviderId
+from router.candidates import Candidate
 from router.fallback import after_failure
-from router.routing import Candidate
 from router.spending import Quote
 
 _PRICES: Final = {"free": Quote(), "paid": Quote(estimated_micro=1, bound_micro=2), "unknown": None}

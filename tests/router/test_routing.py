@@ -405,3 +405,25 @@ def test_a_route_says_whether_the_content_may_change_it() -> None:
     assert order(TEXT, [place("free"), place("paid", cost=1)]).depends_on_content
     assert order(TEXT, [choosy(place("choosy"), "top_k")]).depends_on_content
     assert not order(replace(TEXT, content=TextRequest(prompt="x")), [place("paid", cost=1)]).depends_on_content
+
+
+def test_of_places_of_one_taste_one_is_asked_while_it_takes_the_request_and_each_says_its_own_refusal() -> None:
+    asked: list[str] = []
+
+    def of_taste(name: str) -> Snapshot:
+        def refusal(request: TaskRequest) -> InputInvalid | None:
+            asked.append(name)
+            top_k = isinstance(request, TextRequest) and request.top_k
+            return InputInvalid.at("params.top_k", f"is not taken by {name}") if top_k else None
+
+        offer = replace(place(name).offers[0], refusal=refusal, taste="one")
+        return replace(place(name), offers=(offer,))
+
+    first, second = of_taste("first"), of_taste("second")
+    content = TextRequest(prompt="hello", seed=1)
+    assert (ids(replace(TEXT, content=content), first, second), asked) == (["first", "second"], ["first"])
+    route = order(replace(TEXT, content=replace(content, top_k=5)), [first, second, place("any")])
+    assert [each.reason for each in route.skipped] == [
+        "cannot take it: params.top_k: is not taken by first",
+        "cannot take it: params.top_k: is not taken by second",
+    ]

@@ -9,7 +9,7 @@ from protos.errors import FabricError, InputInvalid, Overloaded
 from protos.types import Finished, Queued, Started, Task, TaskEvent, TextDelta
 from providers.registry import ProviderRegistry
 from router.accounts import Account, Accounts
-from router.routing import Candidate
+from router.candidates import Candidate
 from router.serving import Served, serve
 from router.store.sql import SqlStore
 from router.tasks import task_of

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.types import ModelId, ProviderId
-from router.routing import Candidate
+from router.candidates import Candidate
 from router.spill import in_time_first
 
 PLACES = st.lists(
