@@ -57,23 +57,30 @@ class Experience:
         return Experience(((met.at, value), *self.seen[: _SEEN - 1]))
 
     def like(self, met: Met, guess: float) -> list[tuple[float, float]]:
-        """Values and their weights, smallest first; `guess` is among them, as if it had been seen a while ago."""
+        """Values and their weights, smallest first; `guess` is among them, as if it had been seen a while ago.
+
+        Without a call or a power but the one: it runs twice or more for each request.
+        """
         size, mates, others = met.at
+        exp = math.exp
         found = [(guess, _GUESS)]
-        for ((its_size, its_mates, its_others), value), weight in zip(self.seen, _WEIGHTS, strict=False):
-            apart = (size - its_size) ** 2 + (mates - its_mates) ** 2 + (others - its_others) ** 2
-            found.append((value, weight * max(math.exp(-apart / 2), _UNLIKE)))
-        return sorted(found)
+        for (at, value), weight in zip(self.seen, _WEIGHTS, strict=False):
+            by_size, by_mates, by_others = at[0] - size, at[1] - mates, at[2] - others
+            near = exp((by_size * by_size + by_mates * by_mates + by_others * by_others) / -2)
+            found.append((value, weight * (near if near > _UNLIKE else _UNLIKE)))
+        found.sort()
+        return found
 
 
-def quantile(weighed: Sequence[tuple[float, float]], share: float) -> float:
-    """The value below which `share` of the weight lies. weighed: smallest first, not empty."""
-    left = share * sum(weight for _, weight in weighed)
+def quantiles(weighed: Sequence[tuple[float, float]], *shares: float) -> list[float]:
+    """The values below which these shares of the weight lie. weighed: smallest first, not empty. shares: rising."""
+    reached, found = 0.0, list[float]()
+    whole = sum([weight for _, weight in weighed])
     for value, weight in weighed:
-        left -= weight
-        if left <= 0:
-            return value
-    return weighed[-1][0]
+        reached += weight
+        while len(found) < len(shares) and reached >= shares[len(found)] * whole:
+            found.append(value)
+    return found + [weighed[-1][0]] * (len(shares) - len(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +132,12 @@ class Paces:
 
     def of(self, met: Met) -> Pace:
         """The pace of such a task. Of the first ever: models have equal shares of the device, and mates cost nothing."""
-        like = self.stretches.like(met, 1.0 + met.others)
-        stretch = quantile(like, 0.5)
-        middle = quantile(like, 0.75) - quantile(like, 0.25)
-        return Pace(stretch, min(middle / 2 / stretch, 1.0) if stretch > 0 else 0.0)
+        low, stretch, high = quantiles(self.stretches.like(met, 1.0 + met.others), 0.25, 0.5, 0.75)
+        return Pace(stretch, min((high - low) / 2 / stretch, 1.0) if stretch > 0 else 0.0)
 
     def before_s(self, met: Met) -> float:
         """Until a free seat is taken."""
-        return quantile(self.befores.like(met, 0.0), 0.5)
+        return quantiles(self.befores.like(met, 0.0), 0.5)[0]
 
 
 def _mixed(past: float | None, now: float, kept: float) -> float:
