@@ -35,7 +35,11 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "TextEngine":
     """Reads the model's files and proves that its answers will be its own. Raises LoadFailed or DoesNotFit."""
     if device.kind == "cpu":
         torch.set_num_threads(device.threads)
-    model = load_model(spec, device)
+    return around(load_model(spec, device), spec)
+
+
+def around(model: TextModel, spec: ModelSpec) -> "TextEngine":
+    """The engine of a model that was proven. Raises LoadFailed."""
     tokenizer = _tokenizer(spec)
     vocabulary = Vocabulary(tokenizer, model.vocabulary, model.end_tokens())
     reader = Reader(tokenizer, vocabulary, context_tokens=_context_tokens(spec, model), seats=spec.seats)

@@ -74,3 +74,58 @@ class KvPool:
         """After values that are not finite: the slot's next task must not meet them."""
         for tensor in (*self._keys, *self._values):
             tensor[slot].zero_()
+
+
+class TokenPool:
+    """As KvPool, each layer's of shape (slots * context_tokens, kv heads, dim): how flash attention reads it.
+
+    Behind the slots of the seats lies one more, the scratch slot: what is written there nobody reads.
+    """
+
+    can_share = True
+
+    def __init__(
+        self,
+        layers: Sequence[LayerShape],
+        slots: int,
+        context_tokens: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self.slots = slots
+        self.context_tokens = context_tokens
+        self.bytes = pool_bytes(layers, slots + 1, context_tokens, dtype)
+        self.tokens = (slots + 1) * context_tokens
+        self._keys, self._values = (
+            [torch.zeros(self.tokens, layer.kv_heads, dim, dtype=dtype, device=device) for layer, dim in dims]
+            for dims in (
+                [(layer, layer.key_dim) for layer in layers],
+                [(layer, layer.value_dim) for layer in layers],
+            )
+        )
+
+    @property
+    def scratch(self) -> int:
+        return self.slots
+
+    def write(
+        self, layer: int, places: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Puts the tokens' (kv heads, tokens, dim) at `places`: slot * context_tokens + position of each. Returns the
+        layer's whole tensors."""
+        for cache, new in ((self._keys[layer], key), (self._values[layer], value)):
+            cache.index_copy_(0, places, new.transpose(0, 1))
+        return self._keys[layer], self._values[layer]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copies the first `tokens` positions of a slot over another."""
+        if not tokens or source == target:
+            return
+        begin, to = source * self.context_tokens, target * self.context_tokens
+        for tensor in (*self._keys, *self._values):
+            tensor[to : to + tokens] = tensor[begin : begin + tokens]
+
+    def clear(self, slot: int) -> None:
+        """After values that are not finite: the slot's next task must not meet them."""
+        for tensor in (*self._keys, *self._values):
+            tensor[slot * self.context_tokens :][: self.context_tokens].zero_()

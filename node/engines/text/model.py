@@ -6,20 +6,24 @@ Not about requests (engine.py) nor about the attention itself (attention.py).
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from safetensors import SafetensorError
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from node.engine import DeviceSpec, ModelSpec
 from node.engines import linears
-from node.engines.text.attention import INTERFACE, Chunk, Layout, slot_attention
-from node.engines.text.kv import KvPool, LayerShape, pool_bytes
+from node.engines.text import attention, varlen
+from node.engines.text.attention import Chunk, Layout
+from node.engines.text.kv import KvPool, LayerShape, TokenPool, pool_bytes
 from node.engines.text.own_cache import OwnCaches
+from node.engines.text.path import facts_of, path_of
 from node.engines.text.probe import examine
 from node.engines.text.selftest import cached_logits, eager_logits, own_cache_logits, sequences
+from node.engines.text.upload import upload
 from protos.errors import DoesNotFit, LoadFailed
 
 _log = logging.getLogger(__name__)
@@ -31,6 +35,9 @@ _SPARE_BYTES: Final = (
 )  # for weights that are kept in two layouts: one is faster for a lone request, one for many
 
 
+Pool: TypeAlias = KvPool | TokenPool | OwnCaches
+
+
 @dataclass(frozen=True, slots=True)
 class TextModel:
     """A causal language model."""
@@ -39,6 +46,7 @@ class TextModel:
     layers: Sequence[LayerShape]  # whose attention reads and writes a slot KV cache; empty: it keeps a cache of its own
     device: torch.device
     context_tokens: int  # that the model was made for; 0: it states none
+    attend: varlen.Attend | None = None  # the kernel that attends for all rows; None: groups of rows, as on a CPU
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,12 +65,13 @@ class TextModel:
         stated = (self.module.generation_config, self.module.config.get_text_config())
         return frozenset(token for source in stated for token in _ids(getattr(source, "eos_token_id", None)))
 
-    def new_pool(self, slots: int, context_tokens: int) -> KvPool | OwnCaches:
+    def new_pool(self, slots: int, context_tokens: int) -> Pool:
         """Raises DoesNotFit."""
         if not self.layers:
             return OwnCaches(self.module, slots, context_tokens)
+        kind = KvPool if self.attend is None else TokenPool
         try:
-            return KvPool(self.layers, slots, context_tokens, self.dtype, self.device)
+            return kind(self.layers, slots, context_tokens, self.dtype, self.device)
         except RuntimeError as exc:  # torch.OutOfMemoryError on CUDA, a plain one on a CPU
             needed = pool_bytes(self.layers, slots, context_tokens, self.dtype) / _GIB
             raise DoesNotFit(
@@ -70,23 +79,23 @@ class TextModel:
                 "does not have: lower seats or context_tokens in models.toml"
             ) from exc
 
-    def run(
-        self, ids: Sequence[int], chunks: Sequence[Chunk], pool: KvPool | OwnCaches, rows: Sequence[int]
-    ) -> torch.Tensor:
+    def run(self, ids: Sequence[int], chunks: Sequence[Chunk], pool: Pool, rows: Sequence[int]) -> torch.Tensor:
         """One step over the chunks, in packed order as their ids. Logits (len(rows), vocabulary), float32, of the pack's
         `rows`, each the last of a chunk."""
         if isinstance(pool, OwnCaches):
             return pool.forward(ids, chunks, rows)
+        if isinstance(pool, TokenPool):
+            return self.forward(ids, varlen.layout_of(chunks, pool, self.attend, self.device), rows)
         return self.forward(ids, Layout(chunks, pool, self.device), rows)
 
-    def forward(self, ids: Sequence[int], layout: Layout, rows: Sequence[int]) -> torch.Tensor:
+    def forward(self, ids: Sequence[int], layout: Layout | varlen.VarlenLayout, rows: Sequence[int]) -> torch.Tensor:
         """One packed step. The ids in packed order; logits (len(rows), vocabulary), float32, of the pack's `rows`."""
         is_whole = list(rows) == list(range(len(ids)))  # when all decode
         output = self.module(
-            input_ids=torch.tensor([ids], device=self.device),
+            input_ids=upload([ids], torch.long, self.device),
             position_ids=layout.positions[None],
             use_cache=False,
-            logits_to_keep=0 if is_whole else torch.tensor(rows, dtype=torch.long, device=self.device),
+            logits_to_keep=0 if is_whole else upload(rows, torch.long, self.device),
             fabric_layout=layout,
         )
         return output.logits[0].float()
@@ -111,9 +120,9 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
 
 
 def _proven(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
-    """On the faster way that it can take. Raises LoadFailed when it can take none."""
+    """On the fastest way that it can take. Raises LoadFailed when it can take none."""
     try:
-        return prove(name, module, device)
+        return _on_its_path(name, module, device)
     except LoadFailed as refusal:
         module.set_attn_implementation("eager")
         model = prove_own_cache(name, module, device)
@@ -121,11 +130,23 @@ def _proven(name: str, module: PreTrainedModel, device: torch.device) -> TextMod
         return model
 
 
-def prove(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
+def _on_its_path(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
+    path = path_of(facts_of(device, module.dtype, examine(name, module)))
+    _log.info("model %s: %s", name, path)
+    if path.is_varlen:
+        try:
+            return prove(name, module, device, varlen_attn)
+        except (LoadFailed, RuntimeError) as refusal:
+            _log.warning("%s; it attends by scaled_dot_product_attention instead", refusal)
+    return prove(name, module, device)
+
+
+def prove(name: str, module: PreTrainedModel, device: torch.device, attend: varlen.Attend | None = None) -> TextModel:
     """The model behind our attention, once its logits are those of its own eager attention. Raises LoadFailed."""
-    AttentionInterface.register(INTERFACE, slot_attention)
+    AttentionInterface.register(attention.INTERFACE, attention.slot_attention)
+    AttentionInterface.register(varlen.INTERFACE, varlen.varlen_attention)
     layers = examine(name, module)
-    model = TextModel(module, layers, device, _stated_context(module))
+    model = TextModel(module, layers, device, _stated_context(module), attend)
     with torch.inference_mode():
         _self_test(name, model)
     return model
@@ -169,7 +190,7 @@ def _self_test(name: str, model: TextModel) -> None:
     cases = sequences(model.vocabulary)
     model.module.set_attn_implementation("eager")
     expected = eager_logits(model, cases)
-    model.module.set_attn_implementation(INTERFACE)
+    model.module.set_attn_implementation(attention.INTERFACE if model.attend is None else varlen.INTERFACE)
     found = cached_logits(model, cases)
     _accept(
         _error(found, expected),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from node.engines.text.attention import Chunk, Layout, packed
+from node.engines.text.attention import Chunk, packed
 
 if TYPE_CHECKING:
     from node.engines.text.model import TextModel
@@ -49,7 +49,7 @@ def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.T
         chunks = [Chunk(slot, done[slot], count) for slot, count in enumerate(counts) if count]
         chunks = [chunks[i] for i in packed(chunks)]
         ids = [token for c in chunks for token in cases[c.slot][c.start : c.start + c.count]]
-        rows = model.forward(ids, Layout(chunks, pool, model.device), range(len(ids))).split([c.count for c in chunks])
+        rows = model.run(ids, chunks, pool, range(len(ids))).split([c.count for c in chunks])
         for chunk, part in zip(chunks, rows, strict=True):
             logits[chunk.slot].append(part)
             done[chunk.slot] += chunk.count

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from reference_varlen import reference_varlen
 from tiny import build, small
 
-from node.engines.text.attention import Chunk, Layout, packed
-from node.engines.text.kv import KvPool
+from node.engines.text.attention import Chunk, packed
 from node.engines.text.model import TextModel, prove
+from node.engines.text.varlen import Attend
 from protos.errors import LoadFailed
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def eager(model: TextModel, sequence: list[int]) -> torch.Tensor:
 
 def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random) -> list[torch.Tensor]:
     """The logits of each sequence by steps of random chunks, in slots that are moved half-way."""
-    pool = KvPool(model.layers, len(sequences) + 1, 64, model.dtype, CPU)
+    pool = model.new_pool(len(sequences) + 1, 64)
     slots, done = list(range(len(sequences))), [0] * len(sequences)
     found: list[list[torch.Tensor]] = [[] for _ in sequences]
     while any(done[i] < len(sequence) for i, sequence in enumerate(sequences)):
@@ -64,7 +65,7 @@ def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random
         ids = [
             token for at in order for token in sequences[busy[at]][done[busy[at]] : done[busy[at]] + counts[busy[at]]]
         ]
-        logits = model.forward(ids, Layout([chunks[at] for at in order], pool, CPU), range(len(ids)))
+        logits = model.run(ids, [chunks[at] for at in order], pool, range(len(ids)))
         for at, part in zip(order, logits.split([chunks[at].count for at in order]), strict=True):
             found[busy[at]].append(part)
         for i in busy:
@@ -72,10 +73,11 @@ def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random
     return [torch.cat(parts) for parts in found]
 
 
+@pytest.mark.parametrize("attend", [None, reference_varlen], ids=["by groups", "varlen"])
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
-def test_packed_steps_equal_a_full_forward(family: str) -> None:
-    model = prove(family, build(config_of(family)), CPU)
+def test_packed_steps_equal_a_full_forward(family: str, attend: Attend | None) -> None:
+    model = prove(family, build(config_of(family)), CPU, attend)
     choice = random.Random(family)
     sequences = [[choice.randrange(small()["vocab_size"]) for _ in range(length)] for length in LENGTHS]
     found = stepwise(model, sequences, choice)
