@@ -34,9 +34,9 @@ async def serve(
 ) -> AsyncGenerator[Served, None]:
     """The events of the run; `take_turn` hears of each candidate before it is asked. Raises the last one's error, when
     none is left that may be asked; after a failure beyond its start, Started comes again from the next."""
-    rest = list(candidates)
+    rest = candidates
     while rest:
-        candidate = rest.pop(0)
+        candidate, rest = rest[0], rest[1:]
         take_turn(candidate)
         has_output = False
         try:
@@ -45,7 +45,7 @@ async def serve(
                     has_output = has_output or isinstance(served.event, TextDelta | SegmentDelta | Preview)
                     yield served
         except FabricError as error:
-            rest = list(after_failure(error, candidate, rest, has_output=has_output))
+            rest = after_failure(error, candidate, rest, has_output=has_output)
             if not rest:
                 raise
         else:

@@ -4,8 +4,9 @@ Not about what calls cost: the router books that by attempt (router/accounts.py)
 """
 
 import time
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from statistics import median
@@ -35,22 +36,47 @@ class Seen:
     first_output_s: float | None = None
 
 
-def health_of(base: Health, calls: Sequence[Seen], success_at: float | None, now: float) -> Health:
-    """`base` with what was seen of the calls of the last minutes, oldest first. Pure."""
-    recent = [call for call in calls if now - call.at <= _WINDOW_S]
-    failed = [call for call in recent if call.said]
-    latencies = [call.first_output_s for call in recent if call.first_output_s is not None]
-    rate = len(failed) / len(recent) if recent else 0.0
-    health = replace(
-        base,
-        error_rate=rate,
-        latency_s=median(latencies) if latencies else None,
-        success_s=None if success_at is None else now - success_at,
-    )
-    if base.status == "healthy" and len(recent) >= _ENOUGH and rate >= _SICK:
-        reason = f"{len(failed)} of the last {len(recent)} calls failed, the last: {failed[-1].said}"
-        return replace(health, status="degraded", reason=reason)
-    return health
+class Window:
+    """The calls of the last minutes, counted as they come and go: each that ends changes what every route sees."""
+
+    def __init__(self, calls: Iterable[Seen] = ()) -> None:
+        self._calls: deque[Seen] = deque()  # oldest first
+        self._latencies: list[float] = []  # of those, sorted
+        self._failed, self._said = 0, ""  # how many of them, and what the last one said
+        for call in calls:
+            self.add(call)
+
+    def add(self, call: Seen) -> None:
+        if len(self._calls) == _CALLS:
+            self._drop()
+        self._calls.append(call)
+        if call.said:
+            self._failed, self._said = self._failed + 1, call.said
+        if call.first_output_s is not None:
+            insort(self._latencies, call.first_output_s)
+
+    def _drop(self) -> None:
+        call = self._calls.popleft()
+        self._failed -= bool(call.said)
+        if call.first_output_s is not None:
+            del self._latencies[bisect_left(self._latencies, call.first_output_s)]
+
+    def health(self, base: Health, success_at: float | None, now: float) -> Health:
+        """`base` with what was seen."""
+        while self._calls and now - self._calls[0].at > _WINDOW_S:
+            self._drop()
+        count = len(self._calls)
+        rate = self._failed / count if count else 0.0
+        is_sick = base.status == "healthy" and count >= _ENOUGH and rate >= _SICK
+        told = f"{self._failed} of the last {count} calls failed, the last: {self._said}"
+        return Health(
+            status="degraded" if is_sick else base.status,
+            reason=told if is_sick else base.reason,
+            seen_s=base.seen_s,
+            error_rate=rate,
+            latency_s=median(self._latencies) if self._latencies else None,
+            success_s=None if success_at is None else now - success_at,
+        )
 
 
 class Metered:
@@ -58,7 +84,7 @@ class Metered:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._calls: deque[Seen] = deque(maxlen=_CALLS)
+        self._window = Window()
         self._success_at: float | None = None
         self._shown: tuple[Snapshot, int, float, Snapshot] | None = (
             None  # of what, after how many calls, when, and what
@@ -82,15 +108,15 @@ class Metered:
             raise
 
     def add(self, seen: Seen) -> None:
-        self._calls.append(seen)
+        self._window.add(seen)
         self._ended += 1
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
-        if not self._calls:
+        if not self._ended:
             return snapshot
         now, last = self._clock(), self._shown
         if last is not None and last[0] is snapshot and last[1] == self._ended and now - last[2] < _FRESH_S:
             return last[3]
-        shown = replace(snapshot, health=health_of(snapshot.health, self._calls, self._success_at, now))
+        shown = replace(snapshot, health=self._window.health(snapshot.health, self._success_at, now))
         self._shown = (snapshot, self._ended, now, shown)
         return shown

@@ -1,5 +1,6 @@
 """One routing decision among 50 places and 500 models, all that is done for it: what is known of every place, as the router
-takes it, then the order. Nothing is called.
+takes it, then the order, and the first candidate with what it costs. Nothing is called. Before each decision a call has ended
+at one of the places, as in traffic.
 
     python scripts/bench/routing.py [--places 50] [--models 500] [--rounds 3] [--decisions 500]
 
@@ -15,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,38 @@ from providers.registry import ProviderRegistry
 from providers.remote import Remote
 from providers.wrappers import Breaking, Limited, Metered, Retrying, Timed, Wrapped
 from providers.wrappers.metered import Seen
-from router.routing import Route, RoutingRequest, order
+from router.candidates import Candidate
+from router.routing import RoutingRequest, order
 from scripts.bench.lib.report import Row, publish
 
 CONTENT = TextRequest(prompt="word " * 400, max_tokens=100)
 
 
-def registry(count: int, models: int) -> ProviderRegistry:
-    """Every place has its part of the models, and the first of the next one's; every second is paid."""
-    step = models // 5
-    best = Alias("best", tuple(Target(ModelId(f"model-{number * step // 2 * 2}")) for number in range(5)))
-    return ProviderRegistry([_place(place, models // count, models) for place in range(count)], [best])
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The places, and what has been seen of the calls of each."""
+
+    registry: ProviderRegistry
+    seen: Sequence[Metered]
+
+    @classmethod
+    def of(cls, count: int, models: int) -> "Known":
+        """Every place has its part of the models, and the first of the next one's; every second is paid."""
+        step = models // 5
+        best = Alias("best", tuple(Target(ModelId(f"model-{number * step // 2 * 2}")) for number in range(5)))
+        seen = [_seen(place) for place in range(count)]
+        places = [_place(place, models // count, models, seen[place]) for place in range(count)]
+        return cls(ProviderRegistry(places, [best]), seen)
 
 
-def _place(place: int, each: int, models: int) -> Provider:
+def _seen(place: int) -> Metered:
+    seen = Metered()
+    for number in range(200):
+        seen.add(Seen(time.monotonic(), "it broke" if number % 50 == place else "", 0.2))
+    return seen
+
+
+def _place(place: int, each: int, models: int, seen: Metered) -> Provider:
     name, is_paid = ProviderId(f"place-{place}"), place % 2 == 1
     wire = OpenAIWire(Dialect(vendor=name, base_url="https://nowhere.invalid/v1", key_variable="KEY"))
     listed = [
@@ -61,33 +80,31 @@ def _place(place: int, each: int, models: int) -> Provider:
     ]
     key = VendorKey(name, "KEY", lambda _organization, _variable: None, fixed="")
     vendor = Remote(name, "compatible", wire, key, listed, tier=Tier.PREMIUM if is_paid else Tier.BASIC)
-    seen = Metered()
-    for number in range(200):
-        seen.add(Seen(time.monotonic(), "it broke" if number % 50 == place else "", 0.2))
     return Wrapped(vendor, [Retrying(), Breaking(), Limited(64), seen, Timed()])
 
 
-def timed(decide: Callable[[], object], count: int) -> float:
+def timed(decide: Callable[[], object], seen: Sequence[Metered], count: int) -> float:
     """Median milliseconds."""
     decide()
     took = []
-    for _ in range(count):
+    for number in range(count):
+        seen[number % len(seen)].add(Seen(time.monotonic(), "", 0.2))
         began = time.thread_time_ns()
         decide()
         took.append((time.thread_time_ns() - began) / 1e6)
     return statistics.median(took)
 
 
-def ways(known: ProviderRegistry) -> Mapping[str, Callable[[], object]]:
+def ways(registry: ProviderRegistry) -> Mapping[str, Callable[[], object]]:
     """What is decided, by its name."""
     asked = RoutingRequest(modality=Modality.TEXT, content=CONTENT)
 
-    def routed(**more: Any) -> Callable[[], Route]:  # Any: fields of a request
+    def routed(**more: Any) -> Callable[[], Candidate]:  # Any: fields of a request
         request = replace(asked, **more)
-        return lambda: order(request, known.snapshots())
+        return lambda: order(request, registry.snapshots()).candidates[0]
 
     def told() -> list[str]:
-        route = order(asked, known.snapshots())
+        route = order(asked, registry.snapshots())
         return [each.reason for each in route.candidates] + [each.reason for each in route.skipped]
 
     return {
@@ -96,7 +113,7 @@ def ways(known: ProviderRegistry) -> Mapping[str, Callable[[], object]]:
         "alias": routed(model="best"),
         "picky": routed(content=replace(CONTENT, seed=1, stop=("x",))),
         "told": told,
-        "snapshots": known.snapshots,
+        "snapshots": registry.snapshots,
     }
 
 
@@ -113,11 +130,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--decisions", type=int, default=500)
     options = parser.parse_args()
-    decisions = ways(registry(options.places, options.models))
+    known = Known.of(options.places, options.models)
+    decisions = ways(known.registry)
     found: dict[str, list[float]] = {name: [] for name in decisions}
     for _ in range(options.rounds):
         for name, decide in decisions.items():
-            found[name].append(timed(decide, options.decisions))
+            found[name].append(timed(decide, known.seen, options.decisions))
     rows = [row(name, values, options.places, options.models) for name, values in found.items()]
     publish("routing", rows, decisions=options.decisions)
 

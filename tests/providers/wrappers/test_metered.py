@@ -1,8 +1,11 @@
 """Health as it was seen: the error rate, the latency and the last success of the calls of the last minutes."""
 
 from contextlib import suppress
+from statistics import median
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted import STARTED, ManualClock, Scripted, Step, said
 from wrapping import Gather
 
@@ -10,7 +13,7 @@ from protos.errors import FabricError, InputInvalid, NodeUnavailable
 from protos.types import Queued
 from providers.base import Health
 from providers.wrappers import Metered, Wrapped
-from providers.wrappers.metered import Seen, health_of
+from providers.wrappers.metered import Seen, Window
 
 WELL: list[Step] = [Queued(0), STARTED, said("done")]
 DOWN: list[Step] = [Queued(0), STARTED, NodeUnavailable("it is down")]
@@ -58,10 +61,21 @@ async def test_a_bad_request_says_nothing_of_the_vendor(gathered: Gather) -> Non
 @pytest.mark.parametrize("status", ["unavailable", "degraded"])
 def test_what_the_vendor_says_of_itself_stays(status: str) -> None:
     base = Health(status=status, reason="its own")  # type: ignore[arg-type]  # one of the three
-    seen = health_of(base, [Seen(0.0, "down")] * 9, None, 1.0)
+    seen = Window([Seen(0.0, "down")] * 9).health(base, None, 1.0)
     assert (seen.status, seen.reason, seen.error_rate) == (status, "its own", 1.0)
 
 
 def test_the_latency_is_the_median() -> None:
     calls = [Seen(0.0, "", latency) for latency in (0.1, 0.2, 30.0)]
-    assert health_of(HEALTHY, calls, 0.0, 1.0).latency_s == 0.2
+    assert Window(calls).health(HEALTHY, 0.0, 1.0).latency_s == 0.2
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["", "down"]), st.floats(0, 9)), max_size=300))
+def test_calls_are_counted_as_they_come_and_go(listed: list[tuple[float, str, float]]) -> None:
+    calls = [Seen(at, said, None if said else first) for at, said, first in sorted(listed)]
+    window, now = Window(calls), 300.0
+    health = window.health(HEALTHY, None, now)
+    recent = [call for call in calls[-200:] if now - call.at <= 120]
+    latencies = [call.first_output_s for call in recent if call.first_output_s is not None]
+    assert health.error_rate == (sum(bool(call.said) for call in recent) / len(recent) if recent else 0.0)
+    assert health.latency_s == (median(latencies) if latencies else None)
