@@ -39,4 +39,4 @@ def text_attention(
         scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scaling, enable_gqa=is_grouped)
         for q, k, v in parts
     ]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None

@@ -1,4 +1,4 @@
-"""An unmodified transformers encoder behind the packed forward: loaded and proven.
+"""A transformers encoder behind the packed forward: loaded, made faster and proven.
 
 Not about requests (engine.py).
 """
@@ -17,10 +17,12 @@ from transformers.utils.logging import disable_progress_bar
 from node.engine import DeviceSpec, ModelSpec
 from node.engines import linears
 from node.engines.embedding.attention import INTERFACE, UnsupportedAttention, text_attention
+from node.engines.embedding.layer import fuse
 from node.engines.embedding.pooling import Recipe, read_recipe
 from protos.errors import DoesNotFit, LoadFailed
 
 PACKED_ROWS: Final = (16, 64, 512)  # tokens of a step: one short text, a few, a full step
+ROWS_STEP: Final = 16  # of a pack: packed linears fill up to multiples of it
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -53,7 +55,9 @@ class EmbeddingModel:
     def embed(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token ids of each text -> vectors (texts, dimensions), float32, as the model's modules give them."""
         lengths = [len(ids) for ids in texts]
-        hidden = self.encode(texts, lengths)
+        missing = -sum(lengths) % ROWS_STEP  # the linears would each fill up their rows: once is enough
+        filled = [*texts, [0] * missing] if missing else texts
+        hidden = self.encode(filled, [len(ids) for ids in filled])[: sum(lengths)]
         vectors = torch.stack([self.recipe.pool(tokens.float()) for tokens in hidden.split(lengths)])
         return torch.nn.functional.normalize(vectors, dim=-1) if self.recipe.is_normalized else vectors
 
@@ -87,24 +91,24 @@ def load_model(spec: ModelSpec, device: DeviceSpec) -> tuple[EmbeddingModel, Any
         raise LoadFailed(f"{spec.id} could not be read from {spec.path}: {exc}") from exc
     if not tokenizer.is_fast:
         raise LoadFailed(f"{spec.id} has no tokenizer.json in {spec.path}: convert its tokenizer to a fast one")
-    module.eval()
-    linears.pack(module, PACKED_ROWS)
-    linears.fuse_gelu(module)
-    return prove(spec.id, module, recipe), tokenizer
+    return proven(spec.id, module.eval(), recipe), tokenizer
 
 
-def prove(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
-    """The model behind our attention, once its hidden states are those of its own. Raises LoadFailed."""
+def proven(name: str, module: PreTrainedModel, recipe: Recipe) -> EmbeddingModel:
+    """The model behind our attention and in faster parts, once its hidden states are those of its own. Raises LoadFailed."""
     if not module._supports_attention_backend:
         raise LoadFailed(f"{name} ({type(module).__name__}) cannot run packed: its attention cannot be replaced")
     AttentionInterface.register(INTERFACE, text_attention)
     bound = 1e-3 if module.dtype == torch.float32 else 5e-2
     padding = module.config.get_text_config().pad_token_id or 0
+    cases = _cases(padding)
     with torch.inference_mode():
-        cases = _cases(padding)
-        module.set_attn_implementation("eager")
         expected = [module(input_ids=torch.tensor([ids], device=module.device)).last_hidden_state[0] for ids in cases]
-        module.set_attn_implementation(INTERFACE)
+    fuse(module)
+    linears.pack(module, PACKED_ROWS)
+    linears.fuse_gelu(module)
+    module.set_attn_implementation(INTERFACE)
+    with torch.inference_mode():
         candidates = [EmbeddingModel(module, recipe, first) for first in (0, padding + 1)]
         errors = [_error(name, model, cases, torch.cat(expected)) for model in candidates]
     for model, error in zip(candidates, errors, strict=True):

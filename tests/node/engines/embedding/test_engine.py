@@ -17,6 +17,7 @@ from tiny import CPU, Desk, encoder_config, save_encoder
 from node.engine import ModelSpec
 from node.engines.embedding import load
 from node.engines.embedding.engine import EmbeddingEngine
+from node.engines.embedding.layer import FusedLayer
 from node.engines.embedding.model import load_model
 from node.engines.embedding.prepare import Reader
 from node.engines.linears import PackedLinear, Timing, pack
@@ -83,6 +84,7 @@ def test_the_shipped_model_gives_the_librarys_vectors() -> None:
     choice = random.Random(1)
     texts = [" ".join(choice.choices(WORDS, k=choice.randrange(1, 60))) for _ in range(12)]
     desk = Desk(load(spec_of(path, step_tokens=200), CPU))
+    assert sum(isinstance(module, FusedLayer) for module in desk.engine._model.module.modules()) == 6
     found = matrix(desk.alone("real", EmbeddingRequest(texts=texts)))
     expected = library_vectors(path, texts)
     assert len(desk.sizes) > 1
@@ -98,6 +100,8 @@ def test_the_shipped_model_gives_the_librarys_vectors() -> None:
         ("BertConfig", {}, {"pooling_mode_max_tokens": True, "pooling_mode_lasttoken": True}),
         ("BertConfig", {}, {"pooling_mode_mean_sqrt_len_tokens": True, "pooling_mode_weightedmean_tokens": True}),
         ("RobertaConfig", {"pad_token_id": 0, "type_vocab_size": 1}, {}),
+        ("XLMRobertaConfig", {"pad_token_id": 0, "type_vocab_size": 1}, {}),
+        ("BertConfig", {"is_decoder": True}, {}),
         ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}, {"pooling_mode_lasttoken": True}),
     ],
 )
@@ -127,7 +131,7 @@ def packed_engine(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingEngine:
     spec = spec_of(save_encoder(tmp_path_factory.mktemp("wide"), config))
     model, tokenizer = load_model(spec, CPU)
     pack(model.module, (1,), measure=lambda _, rows: [Timing(count, plain_s=2.0, packed_s=1.0) for count in rows])
-    assert sum(isinstance(module, PackedLinear) for module in model.module.modules()) == 13  # 6 a layer, and the pooler
+    assert sum(isinstance(module, PackedLinear) for module in model.module.modules()) == 9  # 4 a layer, and the pooler
     return EmbeddingEngine(spec, model, Reader(model, tokenizer))
 
 
