@@ -1,11 +1,12 @@
 """Seconds of sound transcribed per second: windows of all files in shared calls, beside faster-whisper file by file.
 
-    python scripts/bench/audio.py [--files 16] [--rounds 2] [--threads 1] [--beams 1,5] [--model models/fabric-whisper]
+    python scripts/bench/audio.py [--files 16] [--rounds 2,1] [--threads 1] [--beams 1,5] [--model models/fabric-whisper]
 
 All files are sent at once; a file's latency is from then until its transcript is whole. Without --model it makes a random
 model with the dimensions and the vocabulary of Whisper tiny: its answers mean nothing and run to their bound of tokens,
 which is the same for all ways. What it leaves out: HTTP, gRPC, the scheduler.
 """
+# minutes: 6
 
 import argparse
 import io
@@ -173,34 +174,43 @@ def row(work: str, peer: str, measure: str, sides: Sequence[Sequence[float]], **
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=numbers, default=[2, 1], help="for each beam")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--beams", default="1,5", help="1 is held to the targets, others are reported beside it")
+    parser.add_argument("--beams", type=numbers, default=[1, 5], help="1 is held to the targets, others are reported")
     parser.add_argument("--model", default="", help="the folder of a converted model; without: random")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(options, Path(options.model) if options.model else random_tiny(Path(folder)))
 
 
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def measure(options: argparse.Namespace, path: Path) -> None:
     files = recordings(options.files)
     sound_s = sum(soundfile.info(io.BytesIO(data)).duration for data in files)
-    found: list[Row] = []
-    for beam in map(int, options.beams.split(",")):
+    for beam, rounds in zip(options.beams, options.rounds, strict=True):
         ways = {"ours": engine_of(path, options.files, options.threads, beam)}
         ways |= peers(path, options.threads, beam, is_trained=bool(options.model))
-        runs: dict[str, list[Run]] = {name: [] for name in ways}
-        for _ in range(options.rounds):
-            for name, way in ways.items():
-                runs[name].append(way(files))
-        found += rows(runs, beam, sound_s)
-    publish(
-        "audio",
-        found,
-        **{**vars(options), "model": Path(options.model).name or "random tiny, int8", "audio_s": round(sound_s)},
-        faster_whisper=faster_whisper.__version__,
-        ctranslate2=ctranslate2.__version__,
-    )
+        publish(
+            f"audio beam {beam}",
+            rows(alternated(ways, files, rounds), beam, sound_s),
+            threads=options.threads,
+            model=Path(options.model).name or "random tiny, int8",
+            audio_s=round(sound_s),
+            faster_whisper=faster_whisper.__version__,
+            ctranslate2=ctranslate2.__version__,
+        )
+
+
+def alternated(ways: Mapping[str, Way], files: Sequence[bytes], rounds: int) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in ways.items():
+            runs[name].append(way(files))
+            print(f"round {number + 1}, {name}: {runs[name][-1].total_s:.1f} s", file=sys.stderr)
+    return runs
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ A real `fabric-node up` with the models that ship. For each modality alone, then
 second it can do is measured, then jobs arrive at random (Poisson) at `load` times that rate. Each asks for an estimate
 right before it is sent, and nothing is corrected afterwards. `asked` is that estimate, against what the client waited until
 it saw the last event; `told` is what the job's usage shows: what the node said when it took the job in, against what the
-attempt took. Prints a line for each, then one line of JSON.
+attempt took.
 """
+# minutes: 4
 
 import argparse
 import asyncio

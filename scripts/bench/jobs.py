@@ -4,21 +4,18 @@
 
 `store`: create, claim, start and finish, without HTTP. `http`: created on so many connections, each as fast as it is
 acknowledged, until all have completed. `http_paced`: POST at 30 a second. `execute`: a direct call through router and
-node; `engine`: the same work at the engine itself, so that the difference is what we add. Prints a table for people, then
-one line of JSON.
+node; `engine`: the same work at the engine itself, so that the difference is what we add.
 """
+# minutes: 2
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvloop
@@ -41,6 +38,7 @@ from router.jobs import JobRequest, JobState, new_job
 from router.store.base import Ending, Lease
 from router.store.sql import SqlStore
 from scripts.bench.lib.http_jobs import measured_http
+from scripts.bench.lib.report import Row, publish
 
 
 def a_request() -> JobRequest:
@@ -109,9 +107,22 @@ def _ms(seconds: list[float], percent: int) -> float:
     return round(statistics.quantiles(seconds, n=100)[percent - 1] * 1000, 2)
 
 
-def _commit() -> str:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
+def rows_of(figures: Mapping[str, Mapping[str, float]], connections: int) -> list[Row]:
+    work, fast, paced = "durable text jobs of a fake engine", f"{connections} connections", "POST at 30 a second"
+    http, direct = figures["http"], "a direct call through router and node"
+    return [
+        Row(work=f"{work}, {fast}", peer="", measure="jobs/s", values=[http["jobs_per_s"]], unit="", at_least=400),
+        Row(
+            work=f"{work}, the store alone", peer="", measure="jobs/s", values=[figures["store"]["jobs_per_s"]], unit=""
+        ),
+        _ms_row(f"{work}, {paced}", "p50", figures["http_paced"]["create_p50_ms"], 5),
+        _ms_row(f"{work}, {paced}", "p99", figures["http_paced"]["create_p99_ms"], 20),
+        _ms_row(direct, "p50 beyond the engine's own call", figures["execute"]["overhead_p50_ms"], 5),
+    ]
+
+
+def _ms_row(work: str, measure: str, value_ms: float, at_most: float) -> Row:
+    return Row(work=work, peer="", measure=measure, values=[value_ms], unit="ms", at_most=at_most)
 
 
 def main() -> None:
@@ -132,9 +143,7 @@ def main() -> None:
     figures["execute"]["overhead_p50_ms"] = round(added_ms, 2)
     for name, values in figures.items():
         print(f"{name:12}" + "".join(f"{key} {value:>9}   " for key, value in values.items()))
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
-    print(json.dumps({"bench": "jobs", **vars(options), **figures, **machine, **versions, "commit": _commit()}))
+    publish("jobs", rows_of(figures, options.connections), sqlite=sqlite3.sqlite_version, **vars(options), **figures)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,14 @@
     python scripts/bench/lists.py [--rows 1000 1000000] [--calls 200]
 
 The rows are written by SQL: of a hundred jobs ninety are completed text, two failed, one is cancelled; every thousandth is
-of a rare model that no job failed with. Prints a table for people with the query plan of each at the most jobs, then one
-line of JSON; that no plan walks what it drops is held by tests/router/store/test_queries.py.
+of a rare model that no job failed with. Prints the query plan of each at the most jobs; that none walks what it drops is
+held by tests/router/store/test_queries.py.
 """
+# minutes: 3
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +32,7 @@ from router.store.base import JobFilter
 from router.store.listing import job_list
 from router.store.sql import SqlStore
 from scripts.bench.lib.box import box
+from scripts.bench.lib.report import Row, publish
 from scripts.bench.lib.wire import Wire
 
 # What is asked of the list, as the query has it; the middle job stands for {job}.
@@ -139,9 +137,17 @@ async def _fastest_ms(wire: Wire, path: str, calls: int) -> float:
     return round(min(took) * 1000, 2)
 
 
-def _commit() -> str:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
+def _row(call: str, fewest: int, most: int, few_ms: float, many_ms: float) -> Row:
+    """At the most jobs beside the fewest. Flat: within twice, as some answers are full pages at one size alone."""
+    return Row(
+        work=f"jobs read over HTTP: {call}",
+        peer=f"itself at {fewest:,} jobs",
+        measure=f"fastest at {most:,} jobs, ms",
+        values=[many_ms / few_ms],
+        at_most=2.0,
+        ours=many_ms,
+        theirs=few_ms,
+    )
 
 
 def main() -> None:
@@ -153,15 +159,11 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=".") as name:
             found[rows] = asyncio.run(measured(rows, options.calls, Path(name).absolute()))
-    print(f"{'fastest, ms':24}" + "".join(f"{rows:>12,}" for rows in found))
-    for call in CALLS:
-        print(f"{call:24}" + "".join(f"{of_rows.fastest_ms[call]:>12}" for of_rows in found.values()))
     for call, plan in found[options.rows[-1]].plans.items():
         print(f"{call}:", *plan, sep="\n    ")
-    figures = {rows: of_rows.fastest_ms for rows, of_rows in found.items()}
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
-    print(json.dumps({"bench": "lists", "fastest_ms": figures, **machine, **versions, "commit": _commit()}))
+    fewest, most = options.rows[0], options.rows[-1]
+    rows = [_row(call, fewest, most, found[fewest].fastest_ms[call], found[most].fastest_ms[call]) for call in CALLS]
+    publish("lists", rows, calls=options.calls, sqlite=sqlite3.sqlite_version)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The models that ship, in one process, through the real service and device loop; 
 the time between two tokens is the chat's own step (its 95th percentile) and the longest bounded step of the others, both as
 the loop measured them in that round.
 """
+# minutes: 2
 
 import argparse
 import asyncio

@@ -7,6 +7,7 @@ reports) and the node's service (asyncio, permits, ledger, the CPU pool), all wi
 alternating in one process. Every call into the engine is timed on its thread's processor clock; what the process or the loop's
 thread computed beyond that is the scheduler. So neither other work on the machine nor the length of a step counts.
 """
+# minutes: 2
 
 import argparse
 import asyncio

@@ -10,6 +10,7 @@ them; `snapshots`: what is known of all places, alone. The places are vendors wi
 with 200 calls behind it. Milliseconds of computing time, as neighbours on the machine take turns with it: of each round the
 median.
 """
+# minutes: 1
 
 import argparse
 import statistics

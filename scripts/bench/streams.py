@@ -4,18 +4,14 @@
 
 `busy` streams follow the organization whose jobs run, at so many events a second; the others follow organizations where
 nothing happens, as most do. Late: from the event's own timestamp, before its commit, to its last byte at the reader.
-Prints a table for people, then one line of JSON.
 """
+# minutes: 1
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import re
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import psutil
 
 from scripts.bench.lib.box import BenchBox, box
+from scripts.bench.lib.report import Row, publish
 from scripts.bench.lib.wire import Wire, encoded
 
 JOB: Final = encoded({"modality": "text", "model": "echo", "input": {"prompt": "seven"}, "organization_id": "busy"})
@@ -109,11 +106,6 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _commit() -> str:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1000)
@@ -129,10 +121,15 @@ def main() -> None:
         )
     for name, value in figures.items():
         print(f"{name:14} {value:>10}")
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": round(os.getloadavg()[0], 1)}
-    print(
-        json.dumps({"bench": "streams", **figures, **machine, "python": platform.python_version(), "commit": _commit()})
-    )
+    work, late = f"{options.streams} open event streams on one router", f"events at {options.events:g} a second, late"
+    rows = [
+        Row(
+            work=work, peer="", measure="memory of the router", values=[figures["rss_mb_after"]], unit="MB", at_most=300
+        ),
+        Row(work=work, peer="", measure=f"{late}, p50", values=[figures["late_p50_ms"]], unit="ms"),
+        Row(work=work, peer="", measure=f"{late}, p99", values=[figures["late_p99_ms"]], unit="ms", at_most=50),
+    ]
+    publish("streams", rows, **figures)
 
 
 if __name__ == "__main__":

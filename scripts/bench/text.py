@@ -5,6 +5,7 @@
 Random weights of real shapes, greedy answers of fixed lengths, the same on all sides, in alternating rounds. Part `llama` needs
 .venv-peer-llama (scripts/bench/peers llama). What it leaves out: HTTP, gRPC, the scheduler (see jobs.py, overhead.py).
 """
+# minutes: 15
 # peers: llama
 
 import argparse
@@ -43,7 +44,7 @@ def chats_of(size: str, count: int, *, rate: float = 0.0, seed: int = 0, system:
     return chats
 
 
-def together(folder: Path, size: str, options: argparse.Namespace) -> tuple[list[Row], dict[str, object]]:
+def together(folder: Path, size: str, options: argparse.Namespace) -> None:
     """All chats at once; and Poisson arrivals at half of what the peer manages then."""
     chats, work = chats_of(size, options.chats), f"text, {options.chats} at once, {size}"
     ours = Ours(folder, options.chats, options.threads)
@@ -57,13 +58,20 @@ def together(folder: Path, size: str, options: argparse.Namespace) -> tuple[list
         runs = [(ours.run(chats), plain.run(chats), packed.run(chats)) for _ in range(options.rounds)]
         beside_plain, beside_packed = ([(own, each[way]) for own, *each in runs] for way in (0, 1))
         rows = compared(work, BATCHING, beside_plain, 2.5) + compared(work, PACKED, beside_packed, 2.2)
+        share = min(equal(*pair) for pair in beside_plain + beside_packed)
+        held = ours.engine.held_bytes() >> 20
+        publish(
+            f"text together {size}",
+            rows,
+            threads=options.threads,
+            **{"equal answers": round(share, 3), "held MiB": held},
+        )
         if "poisson" in options.parts:
             capacity = statistics.median(theirs.rate for _, theirs in beside_plain) / mean_tokens(chats)
             arriving = chats_of(size, options.arrivals, rate=capacity / 2)
             pairs = [(ours.run(arriving), plain.run(arriving)) for _ in range(options.rounds)]
-            rows.append(first_token(f"text, Poisson at half the peer's capacity, {size}", BATCHING, pairs, 0.6))
-    share = min(equal(*pair) for pair in beside_plain + beside_packed)
-    return rows, {"equal answers": round(share, 3), "held MiB": ours.engine.held_bytes() >> 20}
+            poisson = first_token(f"text, Poisson at half the peer's capacity, {size}", BATCHING, pairs, 0.6)
+            publish(f"text poisson {size}", [poisson], threads=options.threads)
 
 
 def alone(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
@@ -76,12 +84,15 @@ def alone(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
 
 
 def beside_llama(folder: Path, size: str, options: argparse.Namespace) -> tuple[list[Row], dict[str, object]]:
+    work, peer = f"text, 16 at once, {size}, float32", "llama.cpp's server"
+    if not (PEER / ".made").exists():
+        return [Row(work=work, peer=peer, measure="tokens/s", values=[], at_least=1.0)], {}
     chats = chats_of(size, 16)
     ours = Ours(folder, 16, options.threads)
     with served(PEER, save_gguf(folder, size, PEER), 16, options.threads) as llama:
         ours.run(chats[:2]), llama.run(chats[:2])
         runs = [(ours.run(chats), llama.run(chats)) for _ in range(options.rounds)]
-    rows = compared(f"text, 16 at once, {size}, float32", "llama.cpp's server", runs, 1.0)[:1]
+    rows = compared(work, peer, runs, 1.0)[:1]
     return rows, {"equal answers": round(min(equal(*pair) for pair in runs), 3)}
 
 
@@ -161,8 +172,7 @@ def measure(folder: Path, size: str, options: argparse.Namespace) -> None:
     """One line for each part that is asked for."""
     threads = {"threads": options.threads}
     if "together" in options.parts:
-        rows, facts = together(folder, size, options)
-        publish(f"text together {size}", rows, **threads, **facts)
+        together(folder, size, options)
     for part, rows_of in (("alone", alone), ("prefix", with_prefix), ("bfloat16", in_bfloat16)):
         if part in options.parts:
             publish(f"text {part} {size}", rows_of(folder, size, options), **threads)

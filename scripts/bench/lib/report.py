@@ -5,19 +5,22 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+NOT_INSTALLED = "peer not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the table: what was done, beside which peer, and what a round gave.
 
-    `values` are ratios, ours by theirs, one for each alternating round; or, with another unit, the figure itself.
+    `values` are ratios, ours by theirs, one for each alternating round; or, with another unit, the figure itself. None: the
+    peer is not installed.
     """
 
     work: str  # "text, 32 at once, 20M parameters"
@@ -36,7 +39,9 @@ class Row:
 
     @property
     def is_reached(self) -> bool | None:
-        """None: there is no target."""
+        """None: there is no target, or nothing to hold to it."""
+        if not self.values:
+            return None
         if self.at_least is not None:
             return self.median >= self.at_least
         return None if self.at_most is None else self.median <= self.at_most
@@ -53,9 +58,9 @@ class Row:
             "peer": self.peer,
             "measure": self.measure,
             "unit": self.unit,
-            "median": _short(self.median),
-            "low": _short(min(self.values)),
-            "high": _short(max(self.values)),
+            "median": _short(self.median) if self.values else None,
+            "low": _short(min(self.values)) if self.values else None,
+            "high": _short(max(self.values)) if self.values else None,
             "rounds": len(self.values),
             "target": self.target,
             "is_reached": self.is_reached,
@@ -69,23 +74,14 @@ def publish(bench: str, rows: Sequence[Row], **facts: object) -> None:
     for row in rows:
         said = {None: "", True: "reached", False: "MISSED"}[row.is_reached]
         sides = "" if row.ours is None or row.theirs is None else f"  ({_short(row.ours)} against {_short(row.theirs)})"
-        spread = f"{row.median:8.3g} {row.unit}  [{min(row.values):.3g}, {max(row.values):.3g}]"
-        print(f"{row.work}; {row.peer}; {row.measure}:{spread}{sides}  {row.target} {said}".rstrip())
+        print(f"{row.work}; {row.peer}; {row.measure}:{_spread(row)}{sides}  {row.target} {said}".rstrip())
     print(json.dumps({"bench": bench, "rows": [row.as_json() for row in rows], "facts": facts, **circumstances()}))
 
 
-def report(bench: str, rates: Mapping[str, float], unit: str, ratios: Mapping[str, float], **facts: object) -> None:
-    """For a benchmark whose line is not part of the table. rates: `unit` per second by way of running."""
-    width = max(map(len, (*rates, *ratios)))
-    for name, rate in rates.items():
-        print(f"{name:{width}}  {rate:9.1f} {unit}/s")
-    for name, ratio in ratios.items():
-        print(f"{name:{width}}  {ratio:9.2f} x")
-    figures = {
-        "rates": {name: round(rate, 2) for name, rate in rates.items()},
-        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
-    }
-    print(json.dumps({"bench": bench, "unit": unit, **figures, **facts, **circumstances()}))
+def _spread(row: Row) -> str:
+    if not row.values:
+        return f" {NOT_INSTALLED}"
+    return f"{row.median:8.3g} {row.unit}  [{min(row.values):.3g}, {max(row.values):.3g}]"
 
 
 def circumstances() -> dict[str, object]:
@@ -98,6 +94,7 @@ def circumstances() -> dict[str, object]:
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "transformers")},
         "commit": _commit(),
+        "day": time.strftime("%Y-%m-%d"),
     }
 
 
