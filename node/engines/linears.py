@@ -1,14 +1,8 @@
-"""Linear layers of a model on a CPU, their weights in oneDNN's own layout where that is measured to be faster.
+"""Linear layers of a model on a CPU, their weights in the layout that is measured to be the fastest (layouts.py).
 
 Not about which model: any engine may hand its modules to `pack`.
-
-What torch calls for a plain linear lays the weight out anew in every call or, in float32, leaves it to BLAS. The packed op
-is the one that inductor emits for frozen models. Whether it wins depends on the processor, the shape and the rows: on one
-processor 2 to 3 times, on another only from 4 rows on, and one row alone takes 1.5 times as long. So it is measured at load.
 """
 
-import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,32 +13,9 @@ from torch import nn
 from transformers.activations import GELUActivation
 from transformers.pytorch_utils import Conv1D
 
-HYSTERESIS: Final = 1.05  # a gain smaller than this is noise
-SAMPLE_BYTES: Final = (
-    32 << 20
-)  # of weights that a measurement walks through, so that no cache holds what a model's cannot
-SAMPLE_ROWS: Final = 256  # times weights: with many rows the weights do not count, and one is enough
+from node.engines.layouts import Choice, Timing, bias, can_pack, choose, matrix, measured, multiply, reorder, turned
+
 LEAST_WEIGHTS: Final = 1 << 16  # of a linear: in smaller ones the call is what takes the time
-MOST_PRODUCTS: Final = 1 << 30  # multiply-adds of one call: a head of 150,000 tokens is not measured with 256 rows
-ROWS_STEP: Final = 16  # more rows are filled up to a multiple: oneDNN keeps a kernel for each number of rows
-MEASURE_S: Final = 0.02  # for one shape, one number of rows and one way; three runs at least
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What so many rows take, in seconds."""
-
-    rows: int
-    plain_s: float
-    packed_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How the linears of one shape run: packed from so many rows on, plain below. 1: always packed; None: never."""
-
-    first_rows: int | None
-    gain: float = 1.0  # of speed, the geometric mean over the measured rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +35,11 @@ class PackedLinear(nn.Module):
 
     def __init__(self, plain: nn.Module, first_rows: int) -> None:
         super().__init__()
-        weight = _matrix(plain)
+        weight = matrix(plain)
         self.out_features, self.in_features = weight.shape
-        self.bias = _bias(plain)
+        self.bias = bias(plain)
         self.weight = torch.empty_like(weight, device="meta")  # for those that ask for its dtype or shape
-        self.packed: torch.Tensor | None = _reorder(weight)  # opaque: neither a parameter nor a buffer, it cannot move
+        self.packed: torch.Tensor | None = reorder(weight)  # opaque: neither a parameter nor a buffer, it cannot move
         self.plain = plain if first_rows > 1 else None
         self._first_rows = first_rows
         self._after = "none"  # what oneDNN computes on the result before it is written
@@ -81,25 +52,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.plain is not None and x.numel() < self._first_rows * self.in_features:
             return cast(torch.Tensor, self.plain(x))
-        return _linear(x, self.packed, self.bias, self._after)
-
-
-def counts(rows: Sequence[int], weights: int) -> list[int]:
-    """The numbers of rows to measure for a linear of so many weights: ascending, and none that takes for ever."""
-    most = max(1, MOST_PRODUCTS // weights)
-    return sorted({min(count, most) for count in rows})
-
-
-def measured(linears: Sequence[nn.Module], rows: Sequence[int]) -> list[Timing]:
-    """Of linears of one shape, for ascending numbers of rows."""
-    weight = _matrix(linears[0])
-    plain = linears[: max(1, SAMPLE_BYTES // weight.nbytes)]
-    packed = [(_reorder(_matrix(linear)), _bias(linear)) for linear in plain]
-    return [
-        _measured(plain[:weights], packed[:weights], count)
-        for count in counts(rows, weight.numel())
-        for weights in [max(1, SAMPLE_ROWS // count)]
-    ]
+        return multiply(x, self.packed, self.bias, self._after)
 
 
 Measure: TypeAlias = Callable[[Sequence[nn.Module], Sequence[int]], Sequence[Timing]]
@@ -107,16 +60,16 @@ Measure: TypeAlias = Callable[[Sequence[nn.Module], Sequence[int]], Sequence[Tim
 
 
 def pack(model: nn.Module, rows: Sequence[int], spare_bytes: int = 0, measure: Measure = measured) -> list[Packed]:
-    """Swaps the model's linears for packed ones where those are faster for such numbers of `rows`, in place.
+    """Lays the weights of the model's linears out as is fastest for such numbers of `rows`, in place.
 
     spare_bytes: how much more the model may hold than now: for keeping both layouts where few rows are faster plain, and for
     packing a weight that another module uses too (a head that is tied to the embedding). Nothing happens off the CPU, in
-    other types than float32 and bfloat16, and where this torch has no packed op. Takes 0.2 s or so a shape.
+    other types than float32 and bfloat16, and where this torch has no packed op. Takes 0.3 s or so a shape.
     """
     done = []
     with torch.inference_mode():
         for shape, places in _by_shape(model).items():
-            weight_bytes = sum(_matrix(place.linear).nbytes for place in places)
+            weight_bytes = sum(matrix(place.linear).nbytes for place in places)
             choice = choose(
                 measure([place.linear for place in places], rows),
                 may_keep_both=weight_bytes <= spare_bytes,
@@ -124,8 +77,8 @@ def pack(model: nn.Module, rows: Sequence[int], spare_bytes: int = 0, measure: M
             )
             if choice.first_rows is not None:
                 spare_bytes -= weight_bytes if shape.is_tied or choice.first_rows > 1 else 0
-                for place in places:
-                    place.swap(choice.first_rows)
+            for place in places:
+                place.lay_out(choice)
             done.append(Packed((shape.out_features, shape.in_features), len(places), choice))
     return done
 
@@ -141,22 +94,6 @@ def fuse_gelu(model: nn.Module) -> int:
     return fused
 
 
-def choose(timings: Sequence[Timing], *, may_keep_both: bool, is_copied: bool) -> Choice:
-    """The choice that gains most over the rows, in geometric mean; the one that keeps less where the gain is the same.
-
-    is_copied: the plain weight stays anyway, so that packing costs memory whatever the choice.
-    """
-    if is_copied and not may_keep_both:
-        return Choice(None)
-    best = Choice(None)
-    starts = [1] if not may_keep_both else [1, *(timing.rows for timing in timings if timing.rows > 1)]
-    for first_rows in starts:
-        gain = _gain(timings, first_rows)
-        if gain >= best.gain * HYSTERESIS:
-            best = Choice(first_rows, gain)
-    return best
-
-
 def held_bytes(model: nn.Module) -> int:
     """Of its parameters, buffers and packed weights."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -169,50 +106,6 @@ def release(model: nn.Module) -> None:
     for linear in _packed_linears(model):
         linear.packed = None
     model.to("meta")
-
-
-def _gain(timings: Sequence[Timing], first_rows: int) -> float:
-    gains = [math.log(timing.plain_s / timing.packed_s) for timing in timings if timing.rows >= first_rows]
-    return math.exp(sum(gains) / len(timings))
-
-
-def _reorder(weight: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None))
-
-
-def _linear(
-    x: torch.Tensor, packed: torch.Tensor | None, bias: torch.Tensor | None, after: str = "none"
-) -> torch.Tensor:
-    """x (..., rows, in). Filled up with zeros to few different numbers of rows: kernels for 500 of them took 100 MiB and were
-    never given back."""
-    rows = x.numel() // x.shape[-1]
-    missing = -rows % ROWS_STEP if rows > ROWS_STEP else 0
-    if not missing:
-        return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none"))
-    filled = nn.functional.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, missing))
-    out = cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(filled, packed, bias, after, [], "none"))
-    return out[:rows].view(*x.shape[:-1], out.shape[-1])
-
-
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this torch has the private ops, and this processor the instructions."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not say
-        return False
-    try:
-        torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise  # noqa: B018 - raises where unknown
-        return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except AttributeError:
-        return False
-
-
-def _matrix(linear: nn.Module) -> torch.Tensor:
-    """(out, in)."""
-    weight = cast(torch.Tensor, linear.weight)
-    return weight.t() if isinstance(linear, Conv1D) else weight
-
-
-def _bias(linear: nn.Module) -> torch.Tensor | None:
-    return cast(torch.Tensor | None, linear.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +126,16 @@ class _Place:
         self.linear = linear
         self.users: list[tuple[nn.Module, str]] = []
 
-    def swap(self, first_rows: int) -> None:
-        """The weight is free after this, unless it is kept."""
-        self.linear = PackedLinear(self.linear, first_rows)
-        for parent, name in self.users:
-            setattr(parent, name, self.linear)
+    def lay_out(self, choice: Choice) -> None:
+        """The weight as it was is free after this, unless it is kept."""
+        plain = self.linear
+        if choice.first_rows is not None:
+            self.linear = PackedLinear(plain, choice.first_rows)
+            for parent, name in self.users:
+                setattr(parent, name, self.linear)
+        if choice.is_turned:
+            weight = cast(torch.Tensor, plain.weight)
+            weight.data = turned(weight.data)
 
 
 def _by_shape(model: nn.Module) -> dict[_Shape, list[_Place]]:
@@ -250,7 +148,7 @@ def _by_shape(model: nn.Module) -> dict[_Shape, list[_Place]]:
                 places.setdefault(child, _Place(child)).users.append((parent, name))
     found: dict[_Shape, list[_Place]] = {}
     for linear, place in places.items():
-        weight = _matrix(linear)
+        weight = matrix(linear)
         if weight.device.type == "cpu" and weight.numel() >= LEAST_WEIGHTS and can_pack(weight.dtype):
             shape = _Shape(
                 weight.shape[0], weight.shape[1], weight.dtype, linear.bias is not None, owners[id(linear.weight)] > 1
@@ -261,34 +159,3 @@ def _by_shape(model: nn.Module) -> dict[_Shape, list[_Place]]:
 
 def _packed_linears(model: nn.Module) -> Iterator[PackedLinear]:
     return (module for module in model.modules() if isinstance(module, PackedLinear))
-
-
-def _measured(
-    linears: Sequence[nn.Module], packed: Sequence[tuple[torch.Tensor, torch.Tensor | None]], rows: int
-) -> Timing:
-    weight = _matrix(linears[0])
-    x = torch.ones(rows, weight.shape[1], dtype=weight.dtype)
-
-    def run_plain() -> None:
-        for linear in linears:
-            linear(x)
-
-    def run_packed() -> None:
-        for weight, bias in packed:
-            _linear(x, weight, bias)
-
-    return Timing(rows, *_fastest(run_plain, run_packed))
-
-
-def _fastest(*ways: Callable[[], None]) -> list[float]:
-    """The shortest of several runs of each, in turn: what else the machine does only makes runs longer."""
-    for way in ways:
-        way()  # the first makes oneDNN's kernel
-    times: list[list[float]] = [[] for _ in ways]
-    ends = time.perf_counter() + MEASURE_S * len(ways)
-    while len(times[0]) < 3 or time.perf_counter() < ends:
-        for way, taken in zip(ways, times, strict=True):
-            started = time.perf_counter()
-            way()
-            taken.append(time.perf_counter() - started)
-    return [min(taken) for taken in times]

@@ -8,21 +8,8 @@ from torch import nn
 from transformers.activations import GELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from node.engines.linears import (
-    Choice,
-    Measure,
-    Packed,
-    PackedLinear,
-    Timing,
-    can_pack,
-    choose,
-    counts,
-    fuse_gelu,
-    held_bytes,
-    measured,
-    pack,
-    release,
-)
+from node.engines.layouts import Choice, Timing, can_pack, choose, counts, measured
+from node.engines.linears import Measure, Packed, PackedLinear, fuse_gelu, held_bytes, pack, release
 
 WIDTH, OUT = 256, 384
 ROWS = (1, 8, 64, 256)
@@ -247,3 +234,39 @@ def times(*pairs: tuple[int, float]) -> list[Timing]:
 )
 def test_the_choice(timings: list[Timing], may_keep_both: bool, is_copied: bool, expected: int | None) -> None:
     assert choose(timings, may_keep_both=may_keep_both, is_copied=is_copied).first_rows == expected
+
+
+def turned_for_one(rows: int, packed_s: float = 1.0) -> Timing:
+    """A turned weight that is faster for one row and slower for more, as BLAS has it."""
+    return Timing(rows, plain_s=1.0, packed_s=packed_s, turned_s=0.5 if rows == 1 else 2.0)
+
+
+@pytest.mark.parametrize(
+    ("timings", "may_keep_both", "is_copied", "expected"),
+    [
+        ([turned_for_one(1), turned_for_one(8, 0.5)], True, False, Choice(2, is_turned=True, gain=pytest.approx(2.0))),
+        ([turned_for_one(1), turned_for_one(8, 0.5)], False, False, Choice(1, gain=pytest.approx(2**0.5))),
+        ([turned_for_one(1)], False, False, Choice(None, is_turned=True, gain=pytest.approx(2.0))),
+        ([turned_for_one(1), turned_for_one(8, 0.5)], True, True, Choice(1, gain=pytest.approx(2**0.5))),
+    ],
+    ids=["one row turned and more packed", "no memory for both", "one row is all there is", "a tied weight stays"],
+)
+def test_a_turned_weight_is_for_one_row(
+    timings: list[Timing], may_keep_both: bool, is_copied: bool, expected: Choice
+) -> None:
+    assert choose(timings, may_keep_both=may_keep_both, is_copied=is_copied) == expected
+
+
+def best_turned(_linears: Sequence[nn.Module], rows: Sequence[int]) -> list[Timing]:
+    return [turned_for_one(count) for count in rows]
+
+
+@torch.inference_mode()
+def test_turned_weights_give_the_same_results_and_keep_no_more(block: Block, ids: torch.Tensor) -> None:
+    expected, before = block(ids), held_bytes(block)
+    pack(block, (1,), measure=best_turned)
+    assert block.up.weight.stride() == (1, OUT)
+    assert block.turned.weight.stride() == (1, OUT)
+    assert block.head.weight.is_contiguous(), "it is the embedding's"
+    assert held_bytes(block) == before
+    assert relative(block(ids), expected) <= 1e-5
