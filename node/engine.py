@@ -5,10 +5,27 @@ Not about who steps it when (scheduler/) nor about what it costs in memory (memo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from protos.errors import FabricError
-from protos.types import Modality, ModelId, Preview, Progress, SegmentDelta, Task, TaskId, TaskResult, TextDelta, Usage
+from protos.types import (
+    EmbeddingRequest,
+    Modality,
+    ModelId,
+    Preview,
+    Progress,
+    SegmentDelta,
+    Task,
+    TaskId,
+    TaskRequest,
+    TaskResult,
+    TextDelta,
+    TextRequest,
+    Usage,
+)
+
+LIGHT_CHARACTERS: Final = 512  # of all texts of a request that is prepared on the event loop
+_TEXT_CHARACTERS: Final = 16  # as many as one more text is worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +70,26 @@ class Step:
     events: Sequence[tuple[TaskId, StepEvent]]  # in order
 
 
+def is_light(request: TaskRequest) -> bool:
+    """To prepare it takes less than to wake a thread of the CPU pool for it: at the bound 0.5 ms with the models that ship,
+    where the way to the pool and back takes 0.5 to 0.9 ms on two virtual cores."""
+    match request:
+        case TextRequest(response_format=None, logprobs=None):  # those may have to be compiled, or read the vocabulary
+            texts = [request.prompt or "", *(message.content for message in request.messages)]
+        case EmbeddingRequest():
+            texts = list(request.texts)
+        case _:
+            return False
+    return sum(_TEXT_CHARACTERS + len(text) for text in texts) <= LIGHT_CHARACTERS
+
+
 class Engine(Protocol):
     """One loaded model.
 
-    Threads: `prepare` and `finish` run on the CPU pool, many at a time. Everything else is called never two at a time, on
-    the loop thread, which owns the device; `warm_up` before that and `close` after it on the loader's, so that the steps
-    of others do not wait for them; and `step` on a thread of its own where the engine computes beside the loop. `prepare`
-    and `finish` share nothing mutable with the rest.
+    Threads: `prepare` and `finish` run on the CPU pool, many at a time; a light request is prepared on the event loop.
+    Everything else is called never two at a time, on the loop thread, which owns the device; `warm_up` before that and
+    `close` after it on the loader's, so that the steps of others do not wait for them; and `step` on a thread of its own
+    where the engine computes beside the loop. `prepare` and `finish` share nothing mutable with the rest.
 
     A task's life: prepare, admit (until it returns True), any number of steps, then exactly one of a Done or Failed
     event from `step`, or `cancel`; after Done, finish. An engine never reports a task that it does not seat.

@@ -16,7 +16,7 @@ from typing import assert_never
 from node import estimates
 from node.contract import check_new, check_same, check_task
 from node.crowd import Crowd
-from node.engine import Done
+from node.engine import Done, Engine, Prepared, is_light
 from node.entries import Entry
 from node.metrics import Meter
 from node.pulse import pulse_of, unready_reason
@@ -111,8 +111,7 @@ class NodeService:
         entry = self._registry.find(task.model, task.modality)
         usage = Usage()
         if entry.engine is not None:
-            prepared = await asyncio.get_running_loop().run_in_executor(self._pool, entry.engine.prepare, task)
-            usage = prepared.usage
+            usage = (await self._prepared(entry.engine, task)).usage
         ahead = self._crowds[entry.spec.id].ahead(task.priority)
         its = estimates.met(entry, ahead, others=self._others(entry), expected_s=usage.device_seconds)
         outlook = estimates.outlook(entry, ahead, self._paces[entry.spec.id], its)
@@ -180,7 +179,7 @@ class NodeService:
         loop, entry = asyncio.get_running_loop(), run.entry
         async with self._registry.lend(entry) as engine:
             run.loaded()
-            prepared = await loop.run_in_executor(self._pool, engine.prepare, run.task)
+            prepared = await self._prepared(engine, run.task)
             self._crowds[entry.spec.id].prepare(run, prepared)
             if self._registry.is_claimed(entry):
                 return None
@@ -195,6 +194,11 @@ class NodeService:
             if not isinstance(result, TaskResult):
                 result = await loop.run_in_executor(self._pool, engine.finish, result)
         return Finished(result, replace(ended.outcome.usage, device_seconds=ended.device_s), run.timings)
+
+    async def _prepared(self, engine: Engine, task: Task) -> Prepared:
+        if is_light(task.request):
+            return engine.prepare(task)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, engine.prepare, task)
 
     # ---- the end of a task ----
 

@@ -135,3 +135,14 @@ async def test_a_reader_that_goes_leaves_what_it_may_have_cost(store: SqlStore) 
     assert await reserved(store) == 0
     [record] = await store.look(lambda connection: usage.listed(connection, ORGANIZATION, before=None, limit=9))
     assert (record.outcome, record.cost_micro, record.may_have_run) == (Outcome.CANCELLED, 100, True)
+
+
+async def test_calls_that_ended_together_are_each_booked_before_the_accounts_are_closed(store: SqlStore) -> None:
+    accounts = Accounts(store)
+    for name in ("a", "b", "c"):
+        place = Scripted([STARTED, said(name)], provider_id=name)
+        await all_of(serve_once(ProviderRegistry([place]), [at(place)], task_of(a_job()), accounts, None))
+    await accounts.close()
+    records = await store.look(lambda connection: usage.listed(connection, ORGANIZATION, before=None, limit=9))
+    assert sorted(record.provider_id for record in records) == ["a", "b", "c"]
+    assert await reserved(store) == 0
