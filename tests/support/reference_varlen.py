@@ -22,6 +22,24 @@ def reference_varlen(  # noqa: PLR0917 - varlen_attn's
     seqused_k: torch.Tensor,
 ) -> torch.Tensor:
     """As node/engines/text/varlen.py's Attend."""
+    window = list(window_size)
+    return _computed(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window, enable_gqa, seqused_k)
+
+
+@torch.library.custom_op("fabric_tests::varlen", mutates_args=())  # one operation, as the kernel is, for who records it
+def _computed(  # noqa: PLR0917
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    scale: float | None,
+    window: list[int],
+    enable_gqa: bool,
+    seqused_k: torch.Tensor,
+) -> torch.Tensor:
     cu_q, cu_k, used = (_numbers(each) for each in (cu_seq_q, cu_seq_k, seqused_k))
     count = len(used)
     queries = [cu_q[i + 1] - cu_q[i] for i in range(count)]
@@ -39,7 +57,7 @@ def reference_varlen(  # noqa: PLR0917 - varlen_attn's
         assert cu_k[i] + used[i] <= cu_k[i + 1], "a sequence reads into the next one's slot"
         assert queries[i] <= used[i]
         at = slice(cu_k[i], cu_k[i] + used[i])
-        parts.append(_one(query[cu_q[i] : cu_q[i + 1]], key[at], value[at], scale, window_size))
+        parts.append(_one(query[cu_q[i] : cu_q[i + 1]], key[at], value[at], scale, window))
     return torch.cat(parts)
 
 
@@ -51,7 +69,7 @@ def _numbers(tensor: torch.Tensor) -> list[int]:
 
 
 def _one(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: tuple[int, int]
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: list[int]
 ) -> torch.Tensor:
     """(tokens, heads, dim) of one sequence, its last query at its last key."""
     rows, columns = len(query), len(key)

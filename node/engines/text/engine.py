@@ -4,6 +4,7 @@ Each step is one packed forward that mixes prefill chunks and decoding rows unde
 preempted: a seat is a slot of the whole context, so what was admitted can run to its end.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,16 +16,22 @@ from transformers import AutoTokenizer
 from node.engine import DeviceSpec, Failed, ModelSpec, Prepared, Step, StepEvent
 from node.engines.text.attention import Chunk, packed
 from node.engines.text.batch import Row, budget_of, plan
+from node.engines.text.graphs import CudaRecorder, Graphs, Recorder
+from node.engines.text.kv import TokenPool
 from node.engines.text.lengths import Lengths
 from node.engines.text.model import TextModel, load_model, release
+from node.engines.text.path import row_counts
 from node.engines.text.prepare import Reader, TextPayload
 from node.engines.text.sampler import Choice, Draw, Sampling, choose
 from node.engines.text.seat import Seat
 from node.engines.text.seats import Group, Seats
+from node.engines.text.upload import upload
 from node.engines.text.vocabulary import Vocabulary
 from node.scheduler.costs import StepCosts
 from protos.errors import FabricError, InputInvalid, Internal, LoadFailed
 from protos.types import Modality, ModelId, Task, TaskId, TextDelta, TextRequest, TextResult, Usage
+
+_log = logging.getLogger(__name__)
 
 _Events = list[tuple[TaskId, StepEvent]]
 
@@ -35,15 +42,17 @@ def load(spec: ModelSpec, device: DeviceSpec) -> "TextEngine":
     """Reads the model's files and proves that its answers will be its own. Raises LoadFailed or DoesNotFit."""
     if device.kind == "cpu":
         torch.set_num_threads(device.threads)
-    return around(load_model(spec, device), spec)
+    model = load_model(spec, device)
+    return around(model, spec, CudaRecorder(model.device) if model.attend is not None else None)
 
 
-def around(model: TextModel, spec: ModelSpec) -> "TextEngine":
-    """The engine of a model that was proven. Raises LoadFailed."""
+def around(model: TextModel, spec: ModelSpec, recorder: Recorder | None = None) -> "TextEngine":
+    """The engine of a model that was proven. recorder: of its decoding steps; None: they are not recorded. Raises
+    LoadFailed."""
     tokenizer = _tokenizer(spec)
     vocabulary = Vocabulary(tokenizer, model.vocabulary, model.end_tokens())
     reader = Reader(tokenizer, vocabulary, context_tokens=_context_tokens(spec, model), seats=spec.seats)
-    return TextEngine(spec, model, reader)
+    return TextEngine(spec, model, reader, recorder)
 
 
 class TextEngine:
@@ -52,7 +61,7 @@ class TextEngine:
     modality = Modality.TEXT
     beside_threads = 0
 
-    def __init__(self, spec: ModelSpec, model: TextModel, reader: Reader) -> None:
+    def __init__(self, spec: ModelSpec, model: TextModel, reader: Reader, recorder: Recorder | None = None) -> None:
         self.model: ModelId = spec.id
         self.seats = spec.seats
         self.context_tokens = reader.context_tokens
@@ -61,6 +70,8 @@ class TextEngine:
         self._reader = reader
         self._end_tokens = model.end_tokens()
         self._pool = model.new_pool(spec.seats, reader.context_tokens)
+        self._recorder = recorder
+        self._graphs: Graphs | None = None  # until it is warm
         self._seats = Seats(self._pool)
         self._costs = StepCosts()
         self._lengths = Lengths()
@@ -118,8 +129,9 @@ class TextEngine:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """The longest prefill chunk and a decode of all seats at the end of the context, then two timed steps, so that
+        """Records the decoding steps. Then the longest prefill chunk and a decode of all seats at the end of the context, then two timed steps, so that
         the first request already has an estimate."""
+        self._record()
         length = min(self._step_tokens, self.context_tokens)
         chunk = [Chunk(0, self.context_tokens - length, length)]
         singles = [Chunk(slot, self.context_tokens - 1, 1) for slot in range(min(self.seats, self._step_tokens))]
@@ -131,10 +143,10 @@ class TextEngine:
             self._costs.observe(sum(c.count for c in chunks), time.perf_counter() - started)
 
     def held_bytes(self) -> int:
-        return self._model.bytes + self._pool.bytes
+        return self._model.bytes + self._pool.bytes + (self._graphs.bytes if self._graphs is not None else 0)
 
     def close(self) -> None:
-        del self._pool, self._seats
+        del self._pool, self._seats, self._graphs
         release(self._model)
 
     def _expected_s(self, prompt_tokens: int, answer_tokens: float, answers: int) -> float:
@@ -160,13 +172,28 @@ class TextEngine:
                 begun = [seat, *self._seats.behind(seat)]
                 ready += begun
                 rows += [len(ids) - 1] * len(begun)
-        return ready, self._model.run(ids, chunks, self._pool, rows)
+        return ready, self._run(ids, chunks, rows)
+
+    def _record(self) -> None:
+        if self._recorder is None or not isinstance(self._pool, TokenPool):
+            return
+        counts = row_counts(min(self.seats, self._step_tokens), self.context_tokens)
+        try:
+            self._graphs = Graphs(self._model, self._pool, self._recorder, counts)
+        except (LoadFailed, RuntimeError) as refusal:
+            _log.warning("model %s decodes without graphs: %s", self.model, refusal)
+        else:
+            _log.info("model %s: decode: graphs at %s rows", self.model, ", ".join(map(str, counts)))
+
+    def _run(self, ids: Sequence[int], chunks: Sequence[Chunk], rows: Sequence[int]) -> torch.Tensor:
+        on_device = upload(ids, torch.long, self._model.device)
+        return (self._graphs or self._model).run(on_device, chunks, self._pool, rows)
 
     def _run_blank(self, chunks: Sequence[Chunk]) -> None:
         """A step of token 0, its logits sampled in the costliest way."""
         ids = [0] * sum(chunk.count for chunk in chunks)
         ends = [end - 1 for end in accumulate(chunk.count for chunk in chunks)]
-        logits = self._model.run(ids, chunks, self._pool, ends)
+        logits = self._run(ids, chunks, ends)
         choose(logits, [Draw(_HEAVIEST, 0.5)] * len(chunks))
 
     def _advance(self, counts: Sequence[int]) -> dict[TaskId, int]:

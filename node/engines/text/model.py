@@ -79,26 +79,38 @@ class TextModel:
                 "does not have: lower seats or context_tokens in models.toml"
             ) from exc
 
-    def run(self, ids: Sequence[int], chunks: Sequence[Chunk], pool: Pool, rows: Sequence[int]) -> torch.Tensor:
-        """One step over the chunks, in packed order as their ids. Logits (len(rows), vocabulary), float32, of the pack's
-        `rows`, each the last of a chunk."""
+    @property
+    def rounding(self) -> float:
+        """By how much its logits may differ, of their size, between two ways to compute them."""
+        return 1e-3 if self.dtype == torch.float32 else 5e-2
+
+    def run(self, ids: torch.Tensor, chunks: Sequence[Chunk], pool: Pool, rows: Sequence[int]) -> torch.Tensor:
+        """One step over the chunks, in packed order as their ids (tokens,). Logits (len(rows), vocabulary), float32, of the
+        pack's `rows`, each the last of a chunk."""
         if isinstance(pool, OwnCaches):
-            return pool.forward(ids, chunks, rows)
+            return pool.forward(ids.tolist(), chunks, rows)
         if isinstance(pool, TokenPool):
             return self.forward(ids, varlen.layout_of(chunks, pool, self.attend, self.device), rows)
         return self.forward(ids, Layout(chunks, pool, self.device), rows)
 
-    def forward(self, ids: Sequence[int], layout: Layout | varlen.VarlenLayout, rows: Sequence[int]) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, layout: Layout | varlen.VarlenLayout, rows: Sequence[int]) -> torch.Tensor:
         """One packed step. The ids in packed order; logits (len(rows), vocabulary), float32, of the pack's `rows`."""
         is_whole = list(rows) == list(range(len(ids)))  # when all decode
+        kept = None if is_whole else upload(rows, torch.long, self.device)
+        return self.logits(ids, layout, kept).float()
+
+    def logits(
+        self, ids: torch.Tensor, layout: Layout | varlen.VarlenLayout, kept: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits (rows, vocabulary) in the model's own type. kept: which rows of the pack; None: all."""
         output = self.module(
-            input_ids=upload([ids], torch.long, self.device),
+            input_ids=ids[None],
             position_ids=layout.positions[None],
             use_cache=False,
-            logits_to_keep=0 if is_whole else upload(rows, torch.long, self.device),
+            logits_to_keep=0 if kept is None else kept,
             fabric_layout=layout,
         )
-        return output.logits[0].float()
+        return output.logits[0]
 
 
 def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
@@ -158,7 +170,7 @@ def prove_own_cache(name: str, module: PreTrainedModel, device: torch.device) ->
     cases = sequences(model.vocabulary)
     try:
         with torch.inference_mode():
-            error = _error(own_cache_logits(model, cases), eager_logits(model, cases))
+            error = logits_error(own_cache_logits(model, cases), eager_logits(model, cases))
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as exc:
         raise LoadFailed(f"{name} ({type(module).__name__}) cannot be served: {exc}; use another model") from exc
     _accept(error, model, f"{name} ({type(module).__name__}) cannot be served: its logits through its own cache differ")
@@ -193,20 +205,20 @@ def _self_test(name: str, model: TextModel) -> None:
     model.module.set_attn_implementation(attention.INTERFACE if model.attend is None else varlen.INTERFACE)
     found = cached_logits(model, cases)
     _accept(
-        _error(found, expected),
+        logits_error(found, expected),
         model,
         f"{name} ({type(model.module).__name__}) cannot run on the slot cache: its logits differ from its own attention's",
     )
 
 
-def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def logits_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference, of their size."""
     return (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
 
 
 def _accept(error: float, model: TextModel, otherwise: str) -> None:
-    bound = 1e-3 if model.dtype == torch.float32 else 5e-2
-    if not error <= bound:
-        raise LoadFailed(f"{otherwise} by {error:.2g} of their size, at most {bound:g} is rounding")
+    if not error <= model.rounding:
+        raise LoadFailed(f"{otherwise} by {error:.2g} of their size, at most {model.rounding:g} is rounding")
 
 
 def _stated_context(module: PreTrainedModel) -> int:

@@ -65,6 +65,13 @@ def _obstacle(facts: Facts) -> str:
     return ""
 
 
+def row_counts(most: int, context_tokens: int) -> list[int]:
+    """Of the decoding steps that are recorded: 1, 2, 4 ... up to `most`, and that. Padding rows are each a token of one
+    slot, so there are never more than it has."""
+    last = min(most, context_tokens)
+    return [*(1 << power for power in range((last - 1).bit_length())), last]
+
+
 def facts_of(device: torch.device, dtype: torch.dtype, layers: Sequence[LayerShape]) -> Facts:
     is_nvidia = device.type == "cuda" and torch.version.hip is None
     capability = torch.cuda.get_device_capability(device) if is_nvidia else (0, 0)

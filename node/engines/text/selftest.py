@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from node.engines.text.attention import Chunk, packed
+from node.engines.text.upload import upload
 
 if TYPE_CHECKING:
     from node.engines.text.model import TextModel
@@ -49,7 +50,9 @@ def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.T
         chunks = [Chunk(slot, done[slot], count) for slot, count in enumerate(counts) if count]
         chunks = [chunks[i] for i in packed(chunks)]
         ids = [token for c in chunks for token in cases[c.slot][c.start : c.start + c.count]]
-        rows = model.run(ids, chunks, pool, range(len(ids))).split([c.count for c in chunks])
+        rows = model.run(upload(ids, torch.long, model.device), chunks, pool, range(len(ids))).split(
+            [c.count for c in chunks]
+        )
         for chunk, part in zip(chunks, rows, strict=True):
             logits[chunk.slot].append(part)
             done[chunk.slot] += chunk.count

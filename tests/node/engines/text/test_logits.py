@@ -65,7 +65,7 @@ def stepwise(model: TextModel, sequences: list[list[int]], choice: random.Random
         ids = [
             token for at in order for token in sequences[busy[at]][done[busy[at]] : done[busy[at]] + counts[busy[at]]]
         ]
-        logits = model.run(ids, [chunks[at] for at in order], pool, range(len(ids)))
+        logits = model.run(torch.tensor(ids), [chunks[at] for at in order], pool, range(len(ids)))
         for at, part in zip(order, logits.split([chunks[at].count for at in order]), strict=True):
             found[busy[at]].append(part)
         for i in busy:
