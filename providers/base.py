@@ -82,6 +82,7 @@ class Health:
     error_rate: float = 0.0  # 0 to 1, of the calls of the last minutes
     latency_s: float | None = None  # median of them until the first output; None: none was seen
     success_s: float | None = None  # since the last that ended well; None: none has
+    rests_until: float | None = None  # nobody is let through before, on the monotonic clock; None: it is not left alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,9 +130,8 @@ class Breaking:
         wait, health = wait_s(self._breaker, self._clock()), snapshot.health
         if wait is None:
             return replace(snapshot, health=_worse(health, "degraded", f"is tried again after: {self._last}"))
-        return replace(
-            snapshot, health=_worse(health, "unavailable", f"is left alone for {wait:.1f} s more: {self._last}")
-        )
+        health = _worse(health, "unavailable", f"is left alone for {wait:.1f} s more: {self._last}")
+        return replace(snapshot, health=replace(health, rests_until=self._breaker.open_until))
 
 
 def _outcome(error: FabricError) -> Outcome:

@@ -76,6 +76,7 @@ class Window:
             error_rate=rate,
             latency_s=median(self._latencies) if self._latencies else None,
             success_s=None if success_at is None else now - success_at,
+            rests_until=base.rests_until,
         )
 
 
