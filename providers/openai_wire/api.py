@@ -22,13 +22,14 @@ from protos.types import (
 from providers.catalog import VendorModel
 from providers.event_stream import events_of
 from providers.openai_wire import audio, embeddings, images, text
-from providers.openai_wire.dialect import Body, Dialect, Wrong
+from providers.openai_wire.dialect import Dialect, Wrong
 from providers.remote import CallPart, VendorCall
 from providers.vendor_errors import Call, reading
 
 if TYPE_CHECKING:
-    from httpx2 import Response
     from openai import AsyncOpenAI
+
+    from providers.openai_wire.sending import Sending
 
 _CONNECT_S: Final = 5.0  # a vendor that takes longer to shake hands is as good as away
 _POOL_S: Final = 10.0  # for one of the client's 1,000 connections
@@ -41,6 +42,7 @@ class OpenAIWire:
         self._dialect = dialect
         self.manners: Final = f"openai {dialect.stop_limit} {sorted(dialect.takes)}"
         self._client: asyncio.Task[AsyncOpenAI] | None = None
+        self._chats: Sending | None = None
 
     async def open(self) -> None:
         if importlib.util.find_spec("openai") is None:
@@ -53,16 +55,21 @@ class OpenAIWire:
     async def _made(self) -> "AsyncOpenAI":
         """Its import takes seconds, which no start has to wait for: the first call does."""
         openai: Any = await asyncio.to_thread(importlib.import_module, "openai")  # Any: a module
+        sending: Any = await asyncio.to_thread(
+            importlib.import_module, "providers.openai_wire.sending"
+        )  # Any: as above
+        http = openai.DefaultAioHttpClient(  # its parser is not Python, and what came at once is read at once
+            follow_redirects=False,  # keys go to the host that is named
+            trust_env=not is_local(self._dialect.base_url),  # what stays on this machine goes through no proxy
+        )
         client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key="given with each call",
             base_url=self._dialect.base_url,
             max_retries=0,  # ours are in wrappers, where they know whether a call may be paid twice
             timeout=openai.Timeout(None, connect=_CONNECT_S, pool=_POOL_S),  # the rest is bounded by wrappers
-            http_client=openai.DefaultAioHttpClient(  # its parser is not Python, and what came at once is read at once
-                follow_redirects=False,  # keys go to the host that is named
-                trust_env=not is_local(self._dialect.base_url),  # what stays on this machine goes through no proxy
-            ),
+            http_client=http,
         )
+        self._chats = sending.Sending(client, http, "/chat/completions")
         return client
 
     async def close(self) -> None:
@@ -93,16 +100,15 @@ class OpenAIWire:
         told = self._told(call.model.id, call.key)
         with self._translated(told):
             if isinstance(call.request, TextRequest):
-                async for part in self._text(client, call, call.request, told):
+                async for part in self._text(call, call.request, told):
                     yield part
             else:
                 yield await self._whole(client, call, told)
 
-    async def _text(
-        self, client: "AsyncOpenAI", call: VendorCall, request: TextRequest, told: Call
-    ) -> AsyncIterator[CallPart]:
+    async def _text(self, call: VendorCall, request: TextRequest, told: Call) -> AsyncIterator[CallPart]:
+        assert self._chats is not None, "it is made with the client: this is a bug"
         sent = text.body(request, call.model, self._dialect)
-        response = await _streamed(client, sent, _headers(call.key, call.id))
+        response = await self._chats.streamed(sent, _plain_headers(call.key, call.id))
         async with aclosing(response), aclosing(events_of(response.aiter_bytes())) as events:
             with reading(told):
                 async for part in text.read(events, request, call.model, told):
@@ -148,23 +154,6 @@ class OpenAIWire:
         return await asyncio.shield(self._client)  # a caller that goes does not take it along
 
 
-async def _streamed(client: "AsyncOpenAI", sent: Body, headers: dict[str, Any]) -> "Response":  # Any: as in _headers
-    """What the client's `create` calls once it has gone over each field of the body, which takes as long as this does."""
-    import httpx2  # noqa: PLC0415  # imported at the start, as the next
-    from openai import AsyncStream  # noqa: PLC0415
-
-    response: Any = await client.post(  # Any: a Response as it is asked for, whatever the signature says
-        "/chat/completions",
-        body=sent,
-        options={"headers": headers},
-        cast_to=httpx2.Response,
-        stream=True,
-        stream_cls=AsyncStream[Any],
-    )
-    assert isinstance(response, httpx2.Response), f"the client gave {type(response).__name__}: this is a bug"
-    return response
-
-
 async def _reply(
     client: "AsyncOpenAI", call: VendorCall
 ) -> Any:  # Any: each endpoint has its own type, none of them checked
@@ -190,6 +179,9 @@ async def _reply(
 def _headers(key: str, task_id: TaskId | None = None) -> dict[str, Any]:  # Any: text, or the client's mark of absence
     from openai import Omit  # noqa: PLC0415  # imported at the start
 
-    authorization = f"Bearer {key}" if key else Omit()
-    idempotency = {"Idempotency-Key": task_id} if task_id else {}
-    return {"Authorization": authorization, **idempotency}
+    return {"Authorization": Omit(), **dict(_plain_headers(key, task_id))}
+
+
+def _plain_headers(key: str, task_id: TaskId | None) -> list[tuple[str, str]]:
+    authorization = [("Authorization", f"Bearer {key}")] if key else []
+    return [*authorization, ("Idempotency-Key", task_id)] if task_id else authorization
