@@ -81,6 +81,11 @@ async def _together(
     choices: Sequence[AsyncGenerator[TaskEvent, None]],
 ) -> AsyncGenerator[tuple[int, TaskEvent], None]:
     """The events of all as they come. Closing it ends them; one that fails ends the others."""
+    if len(choices) == 1:  # as nearly always: no task has to carry them
+        async with aclosing(choices[0]) as events:
+            async for event in events:
+                yield 0, event
+        return
     arrived: asyncio.Queue[tuple[int, TaskEvent] | BaseException | None] = asyncio.Queue(_QUEUED)
 
     async def carry(choice: int, events: AsyncGenerator[TaskEvent, None]) -> None:
