@@ -5,7 +5,7 @@
 Random weights of real shapes, greedy answers of fixed lengths, the same on all sides, in alternating rounds. Part `llama` needs
 .venv-peer-llama (scripts/bench/peers llama). What it leaves out: HTTP, gRPC, the scheduler (see jobs.py, overhead.py).
 """
-# minutes: 15
+# minutes: 8
 # peers: llama
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -34,12 +35,23 @@ BATCHING = "transformers' continuous batching"
 PACKED = "the same with our packed linears"
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """The fewest and the most tokens."""
+
+    prompt: tuple[int, int] = (16, 256)
+    answer: tuple[int, int] = (16, 128)
+
+
+LENGTHS = {"130M": Lengths((16, 128), (8, 48))}  # what a round of 32 gets through in a minute, on the slower side too
+
+
 def chats_of(size: str, count: int, *, rate: float = 0.0, seed: int = 0, system: Sequence[int] = ()) -> list[Chat]:
-    """Prompts of 16 to 256 tokens behind `system`, answers of 16 to 128; all at once, or `rate` a second."""
-    choice, at_s, chats = random.Random(1000 * seed + count), 0.0, []
+    """Prompts behind `system`; all at once, or `rate` a second."""
+    choice, at_s, chats, lengths = random.Random(1000 * seed + count), 0.0, [], LENGTHS.get(size, Lengths())
     for _ in range(count):
-        prompt = [choice.randrange(END + 1, SHAPES[size].vocabulary) for _ in range(choice.randint(16, 256))]
-        chats.append(Chat([*system, *prompt], choice.randint(16, 128), at_s))
+        prompt = [choice.randrange(END + 1, SHAPES[size].vocabulary) for _ in range(choice.randint(*lengths.prompt))]
+        chats.append(Chat([*system, *prompt], choice.randint(*lengths.answer), at_s))
         at_s += choice.expovariate(rate) if rate else 0.0
     return chats
 
@@ -63,7 +75,7 @@ def together(folder: Path, size: str, options: argparse.Namespace) -> None:
         publish(
             f"text together {size}",
             rows,
-            threads=options.threads,
+            **settings(size, options),
             **{"equal answers": round(share, 3), "held MiB": held},
         )
         if "poisson" in options.parts:
@@ -71,7 +83,7 @@ def together(folder: Path, size: str, options: argparse.Namespace) -> None:
             arriving = chats_of(size, options.arrivals, rate=capacity / 2)
             pairs = [(ours.run(arriving), plain.run(arriving)) for _ in range(options.rounds)]
             poisson = first_token(f"text, Poisson at half the peer's capacity, {size}", BATCHING, pairs, 0.6)
-            publish(f"text poisson {size}", [poisson], threads=options.threads)
+            publish(f"text poisson {size}", [poisson], **settings(size, options), rate=round(capacity / 2, 2))
 
 
 def alone(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
@@ -79,7 +91,11 @@ def alone(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
     ours, theirs = Ours(folder, 1, options.threads), Generate(folder)
     warm = chats_of(size, 1)
     assert equal(ours.run(warm), theirs.run(warm)) == 1.0, "the answers differ"
-    runs = [(ours.run([chat]), theirs.run([chat])) for chat in chats_of(size, 2 * options.rounds)]
+    runs = []
+    for turn, chat in enumerate(chats_of(size, 4 * options.rounds)):
+        first, second = (ours, theirs) if turn % 2 else (theirs, ours)
+        pair = {side: side.run([chat]) for side in (first, second)}
+        runs.append((pair[ours], pair[theirs]))
     return compared(f"text, a lone request, {size}", "transformers' generate", runs, 1.0)[:1]
 
 
@@ -98,13 +114,14 @@ def beside_llama(folder: Path, size: str, options: argparse.Namespace) -> tuple[
 
 def with_prefix(folder: Path, size: str, options: argparse.Namespace) -> list[Row]:
     """Chats that share a system prompt of 200 tokens, beside the same engine that computes it for each."""
-    ours, other = Ours(folder, options.chats, options.threads), Ours(folder, options.chats, options.threads)
+    chats = options.chats // 2
+    ours, other = Ours(folder, chats, options.threads), Ours(folder, chats, options.threads)
     other.engine._pool.can_share = False
     system = [END + 1 + i for i in range(200)]
-    rounds = [chats_of(size, options.chats, seed=seed, system=system) for seed in range(options.rounds)]
+    rounds = [chats_of(size, chats, seed=seed, system=system) for seed in range(options.rounds)]
     runs = [(ours.run(chats), other.run(chats)) for chats in rounds]
     assert min(equal(*pair) for pair in runs) == 1.0, "the answers differ"
-    work = f"text, {options.chats} at once behind the same 200 tokens, {size}"
+    work = f"text, {chats} at once behind the same 200 tokens, {size}"
     return compared(work, "itself without prefix reuse", runs, None, None)
 
 
@@ -145,6 +162,12 @@ def equal(ours: Run, theirs: Run) -> float:
     return sum(same) / len(same)
 
 
+def settings(size: str, options: argparse.Namespace) -> dict[str, object]:
+    lengths = LENGTHS.get(size, Lengths())
+    prompt, answer = ("{} to {}".format(*each) for each in (lengths.prompt, lengths.answer))
+    return {"threads": options.threads, "prompt tokens": prompt, "answer tokens": answer}
+
+
 def mean_tokens(chats: Sequence[Chat]) -> float:
     return statistics.mean(chat.max_tokens for chat in chats)
 
@@ -154,7 +177,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["20M", "130M"], choices=SHAPES)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--chats", type=int, default=32)
-    parser.add_argument("--arrivals", type=int, default=32)
+    parser.add_argument("--arrivals", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
@@ -170,15 +193,15 @@ def main() -> None:
 
 def measure(folder: Path, size: str, options: argparse.Namespace) -> None:
     """One line for each part that is asked for."""
-    threads = {"threads": options.threads}
+    said = settings(size, options)
     if "together" in options.parts:
         together(folder, size, options)
     for part, rows_of in (("alone", alone), ("prefix", with_prefix), ("bfloat16", in_bfloat16)):
         if part in options.parts:
-            publish(f"text {part} {size}", rows_of(folder, size, options), **threads)
+            publish(f"text {part} {size}", rows_of(folder, size, options), **said)
     if "llama" in options.parts:
         rows, facts = beside_llama(folder, size, options)
-        publish(f"text llama {size}", rows, **threads, **facts)
+        publish(f"text llama {size}", rows, **said, **facts)
 
 
 if __name__ == "__main__":
