@@ -1,15 +1,19 @@
 """Who holds the device's memory and who gets it next: room is made by evicting idle models and waiting for busy ones.
 
-The bound. A busy model that others wait for is claimed: it takes no new tasks, those that wait for a seat of it are given
-back to wait outside, and it is unloaded when its seated tasks have ended. So a model with k others before it in the line
-has its memory within
+The bound. Who is first in the line claims the busy models in its way, once they have stayed their residency: such a one
+takes no new tasks, those that wait for a seat of it are given back to wait outside, and it is unloaded when its seated tasks
+have ended. So a model with k others before it in the line has its memory within
 
     min_residency_s + (k + 1) * (load + residency + seat + unload)
 
 where each term is the longest of all models: a load, a residency (ledger.residency_s), the time that a task holds its seat,
 an unload. The first term is for those that may pass it: who waits for less than min_residency_s may be overtaken by a model
-that fits without more ado. A task that comes while its model is claimed waits for the end of that claim first, which is the
-wait of another model and has the same bound. What waits longer than load_wait_s is refused by name.
+that fits without more ado. A task that comes while its model is claimed waits for the end of that claim first; if another
+model left instead of its own, the next in the line may claim it too. So of k others in all, that adds at most
+
+    k * (seat + unload)
+
+since a claim begins when the residency is over. What waits longer than load_wait_s is refused by name.
 
 Not about loading and unloading (registry.py) nor about what fits (memory/ledger.py), which is pure.
 """
@@ -131,7 +135,8 @@ class Occupancy:
                     self._evict(self._entries[model])
                 return False
             case Wait():
-                self._claim(entry)
+                if entry.spec.id == next(iter(self._line)):
+                    self._claim(entry)
                 return False
             case _:
                 assert_never(decision)
@@ -143,12 +148,15 @@ class Occupancy:
 
     def _claim(self, entry: Entry) -> None:
         """The loaded models that `entry` waits for must take no new tasks until it has its memory."""
-        loaded = self._loaded()
-        before = frozenset().union(*self._claims.values())
-        claimed = frozenset(claims(self.ledger, entry.needed_bytes, loaded, self._residency.min_residency_s))
+        before, loaded = self._claims.get(entry.spec.id, frozenset()), self._loaded()
+        # Those that it has claimed, as long as they are enough: another choice would wait for other seats from the beginning.
+        claimed = self._in_its_way(entry, [r for r in loaded if r.model in before]) or self._in_its_way(entry, loaded)
         self._set_claim(entry, claimed)
         for model in claimed - before:
             self._recall(self._entries[model])
+
+    def _in_its_way(self, entry: Entry, residents: Sequence[Resident]) -> frozenset[ModelId]:
+        return frozenset(claims(self.ledger, entry.needed_bytes, residents, self._residency.min_residency_s))
 
     def _set_claim(self, entry: Entry, claimed: frozenset[ModelId]) -> None:
         if claimed != self._claims.get(entry.spec.id, frozenset()):
