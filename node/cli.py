@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from node.memory.host import keep_freed_memory
 from node.settings import NodeSettings, environment
 from protos.errors import FabricError
 
@@ -40,6 +41,7 @@ def serve(
     }
     settings = NodeSettings.load(environment(), overrides)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {settings.node_id}: %(message)s")
+    keep_freed_memory()
     status = run(settings, exit_with_parent=exit_with_parent)
     logging.shutdown()
     os._exit(status)  # all is closed; the interpreter would wait for the thread of a load that cannot be interrupted

@@ -1,6 +1,8 @@
 """The probes of the host's memory."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from node.memory import host
 from node.memory.devices import CpuProbe, capacity_bytes, device_spec
 from protos.errors import InputInvalid
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def machine(root: Path, *, physical_kib: int, cgroup: str | None = None) -> Path:
@@ -53,8 +57,28 @@ def test_a_peak_is_seen_though_it_is_gone_at_the_end() -> None:
     assert host.peak_during(lambda: None)[1] < size
 
 
-def test_trimming_is_harmless() -> None:
-    host.trim()
+_SECOND_BLOCK = """
+import resource
+from node.memory import host
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def of_a_block():
+    before = faults()
+    b"a" * (64 << 20)
+    return faults() - before
+
+host.keep_freed_memory()
+print(of_a_block(), of_a_block(), host.trim() or of_a_block())
+"""
+
+
+def test_a_freed_block_is_there_for_the_next_until_it_is_trimmed() -> None:
+    command = [sys.executable, "-c", _SECOND_BLOCK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    first, second, after_trim = map(int, done.stdout.split())
+    assert second * 10 < min(first, after_trim), f"page faults: {first}, {second}, {after_trim}"
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
