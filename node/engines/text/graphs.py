@@ -11,7 +11,8 @@ import torch
 
 from node.engines.text.attention import Chunk
 from node.engines.text.kv import TokenPool
-from node.engines.text.model import TextModel, logits_error
+from node.engines.text.model import TextModel
+from node.engines.text.rounding import logits_error
 from node.engines.text.upload import upload
 from node.engines.text.varlen import Call, VarlenLayout
 from protos.errors import LoadFailed

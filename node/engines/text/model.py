@@ -22,6 +22,7 @@ from node.engines.text.kv import KvPool, LayerShape, TokenPool, pool_bytes
 from node.engines.text.own_cache import OwnCaches
 from node.engines.text.path import facts_of, path_of
 from node.engines.text.probe import examine
+from node.engines.text.rounding import Verdict, in_float32, usual, verdict
 from node.engines.text.selftest import cached_logits, eager_logits, own_cache_logits, sequences
 from node.engines.text.upload import upload
 from protos.errors import DoesNotFit, LoadFailed
@@ -82,7 +83,7 @@ class TextModel:
     @property
     def rounding(self) -> float:
         """By how much its logits may differ, of their size, between two ways to compute them."""
-        return 1e-3 if self.dtype == torch.float32 else 5e-2
+        return usual(self.dtype)
 
     def run(self, ids: torch.Tensor, chunks: Sequence[Chunk], pool: Pool, rows: Sequence[int]) -> torch.Tensor:
         """One step over the chunks, in packed order as their ids (tokens,). Logits (len(rows), vocabulary), float32, of the
@@ -170,10 +171,10 @@ def prove_own_cache(name: str, module: PreTrainedModel, device: torch.device) ->
     cases = sequences(model.vocabulary)
     try:
         with torch.inference_mode():
-            error = logits_error(own_cache_logits(model, cases), eager_logits(model, cases))
+            found = _verdict(own_cache_logits(model, cases), eager_logits(model, cases), model, cases)
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as exc:
         raise LoadFailed(f"{name} ({type(module).__name__}) cannot be served: {exc}; use another model") from exc
-    _accept(error, model, f"{name} ({type(module).__name__}) cannot be served: its logits through its own cache differ")
+    _accept(found, f"{name} ({type(module).__name__}) cannot be served: its logits through its own cache differ")
     return model
 
 
@@ -203,22 +204,30 @@ def _self_test(name: str, model: TextModel) -> None:
     model.module.set_attn_implementation("eager")
     expected = eager_logits(model, cases)
     model.module.set_attn_implementation(attention.INTERFACE if model.attend is None else varlen.INTERFACE)
-    found = cached_logits(model, cases)
+    found = _verdict(cached_logits(model, cases), expected, model, cases)
     _accept(
-        logits_error(found, expected),
-        model,
+        found,
         f"{name} ({type(model.module).__name__}) cannot run on the slot cache: its logits differ from its own attention's",
     )
 
 
-def logits_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest difference, of their size."""
-    return (found - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+def _verdict(found: torch.Tensor, expected: torch.Tensor, model: TextModel, cases: Sequence[Sequence[int]]) -> Verdict:
+    """expected: the logits of its eager attention."""
+
+    def exact() -> torch.Tensor:
+        interface = model.module.config._attn_implementation
+        model.module.set_attn_implementation("eager")
+        with in_float32(model.module):
+            logits = eager_logits(model, cases)
+        model.module.set_attn_implementation(interface)
+        return logits
+
+    return verdict(found, expected, model.dtype, exact)
 
 
-def _accept(error: float, model: TextModel, otherwise: str) -> None:
-    if not error <= model.rounding:
-        raise LoadFailed(f"{otherwise} by {error:.2g} of their size, at most {model.rounding:g} is rounding")
+def _accept(found: Verdict, otherwise: str) -> None:
+    if not found.is_rounding:
+        raise LoadFailed(f"{otherwise} by {found.error:.2g} of their size, at most {found.bound:.2g} is rounding")
 
 
 def _stated_context(module: PreTrainedModel) -> int:
