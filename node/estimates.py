@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from node.crowd import Ahead
 from node.entries import Entry
 from node.memory.ledger import Decision, Evict, Refuse
-from node.scheduler.forecast import Met, Paces, seat_free_s
+from node.scheduler.forecast import Met, Paces, seat_free_s, shared_s
 from protos.types import Estimate, Usage
 
 
@@ -27,13 +27,23 @@ class Outlook:
 def met(entry: Entry, ahead: Ahead, *, others: int, expected_s: float) -> Met:
     """What a task meets that comes now. others: the other models at work. expected_s: what the task would take alone; 0:
     nobody knows."""
-    return Met(expected_s, min(ahead.mates, entry.seats - 1), others)
+    mates = min(ahead.mates, entry.seats - 1)
+    return Met(expected_s, mates, others, mates * _mean_s(ahead, expected_s))
+
+
+def _mean_s(ahead: Ahead, most_s: float) -> float:
+    """What one of those ahead is expected to take, but no more than `most_s`. Who is not prepared yet counts so much."""
+    waiting = ahead.waiting
+    each_s = [min(run.expected_s or most_s, most_s) for run in ahead.seated]
+    count = len(each_s) + waiting.count
+    return (sum(each_s) + waiting.count * min(waiting.mean_s(most_s), most_s)) / count if count else most_s
 
 
 def outlook(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> Outlook:
     """its: what the task meets."""
-    its = replace(its, expected_s=its.expected_s or paces.usual_s)
-    run_s = paces.of(its).held(its.expected_s) + (paces.after_s or 0.0)
+    if not its.expected_s:
+        its = replace(its, expected_s=paces.usual_s, beside_s=its.mates * paces.usual_s)
+    run_s = paces.of(its).held(its.shared_s) + (paces.after_s or 0.0)
     return Outlook(_seat_s(entry, ahead, paces, its) + paces.before_s(its), run_s)
 
 
@@ -42,9 +52,16 @@ def _seat_s(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> float:
     if len(ahead.seated) + ahead.waiting.count < entry.seats:
         return 0.0
     # One pace for all: they are many. Who is not prepared yet has no expectation of its own, and takes a seat all the same.
-    full = paces.of(Met(paces.usual_s, entry.seats - 1, its.others))
-    left_s = [full.left(run.expected_s or paces.usual_s, run.seated_s) for run in ahead.seated]
-    return seat_free_s(entry.seats, left_s, ahead.waiting.count, full.held(ahead.waiting.mean_s(paces.usual_s)))
+    seats, usual_s = entry.seats, paces.usual_s
+    full = paces.of(Met(usual_s, seats - 1, its.others))
+    left_s = [full.left(_crowded_s(run.expected_s or usual_s, seats), run.seated_s) for run in ahead.seated]
+    each_s = full.held(_crowded_s(ahead.waiting.mean_s(usual_s), seats))
+    return seat_free_s(seats, left_s, ahead.waiting.count, each_s)
+
+
+def _crowded_s(expected_s: float, seats: int) -> float:
+    """Of a task all of whose mates want as much."""
+    return shared_s(expected_s, (seats - 1) * expected_s)
 
 
 def estimate_of(entry: Entry, usage: Usage, ahead: Outlook, decision: Decision) -> Estimate:

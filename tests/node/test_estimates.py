@@ -62,23 +62,29 @@ def test_the_seated_count_with_what_is_left_of_them_and_the_waiting_share_the_se
     clock = Clock()
     runs = [seated(clock, 10.0), seated(clock, 4.0), a_run(clock, 5.0), a_run(clock, 5.0)]
     clock.now_s = 2.0
-    # The seats are free after 2 and 8 s; the first who waits takes one from 2 to 7, the second to 12.
-    assert ahead(runs) == Outlook(8.0, 2.0)
+    # Two on the device take half as long again: the seats are free after 4 and 13 s, and the first who waits takes one from 4
+    # to 11.5 s, the second from there to 19.
+    assert ahead(runs) == Outlook(13.0, 3.0)
 
 
 def test_who_goes_later_is_not_waited_for() -> None:
     clock = Clock()
     runs = [seated(clock, 10.0), seated(clock, 4.0), a_run(clock, 5.0, priority=1)]
-    assert ahead(runs, priority=2).queue_s == 4.0
+    assert ahead(runs, priority=2).queue_s == 6.0
 
 
 def test_a_free_seat_is_not_waited_for() -> None:
     assert ahead([seated(Clock(), 10.0)]).queue_s == 0.0
 
 
+@pytest.mark.parametrize(("mate_s", "run_s"), [(0.5, 2.25), (2.0, 3.0), (10.0, 3.0)])
+def test_a_mate_takes_half_of_what_it_wants_which_is_no_more_than_the_task_itself(mate_s: float, run_s: float) -> None:
+    assert ahead([seated(Clock(), mate_s)]) == Outlook(0.0, run_s)
+
+
 def test_the_wait_and_the_run_go_by_the_pace_of_such_a_crowd() -> None:
     clock = Clock()
-    paces = learned(Met(1.0, mates=1), 3.0)
+    paces = learned(Met(1.0, mates=1, beside_s=1.0), 3.0)
     assert ahead([seated(clock, 10.0), seated(clock, 4.0)], paces=paces) == Outlook(12.0, 6.0)
     assert ahead([], paces=learned(Met(1.0), 1.5)) == Outlook(0.0, 3.0)
 
@@ -87,8 +93,8 @@ def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
     clock = Clock()
     fresh = a_run(clock, 0.0)
     fresh.prepared = None
-    paces = learned(Met(5.0, mates=1), 5.0)
-    assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 9.0
+    paces = learned(Met(5.0, mates=1, beside_s=5.0), 7.5)
+    assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 13.5
 
 
 def test_a_free_seat_is_taken_when_the_step_that_runs_has_ended() -> None:

@@ -69,6 +69,11 @@ def test_small_tasks_that_wait_for_large_ones_are_stretched_more() -> None:
     assert paces.of(large).stretch == pytest.approx(1.1)
 
 
+def test_what_mates_were_expected_to_take_is_not_learned_again() -> None:
+    paces = learned(*[(Met(1.0, mates=1, beside_s=1.0), 3.0), (Met(1.0, mates=1, beside_s=0.2), 2.2)] * 8)
+    assert paces.of(Met(1.0, mates=1)).stretch == pytest.approx(2.0)
+
+
 def test_one_outlier_moves_nothing() -> None:
     met = Met(1.0)
     usual = learned(*[(met, 2.0)] * 10)
