@@ -13,7 +13,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.connections import CUT
+from router.connections import CUT, HOLD
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class EventStream(Response):
         self._source, self._closing, self._patience_s = source, closing, patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if HOLD in scope:
+            scope[HOLD]()  # the head goes with the first event, if that comes at once
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send_all(send))
         gone = asyncio.create_task(has_gone(receive))
@@ -77,9 +79,10 @@ class EventStream(Response):
         if gone.done() and not gone.cancelled():
             return
         try:
-            if not sending.cancelled():
+            if sending.cancelled():
+                await self._send(send, b"", more=False)
+            else:
                 sending.result()
-            await self._send(send, b"", more=False)
         except _StoppedReadingError:
             log.info("%s: its reader took nothing for %g s and was cut off", scope["path"], self._patience_s)
             scope[CUT]()
@@ -89,6 +92,7 @@ class EventStream(Response):
         async with aclosing(self._source):
             async for piece in self._source:
                 await self._send(send, piece, more=True)
+        await self._send(send, b"", more=False)  # with the last event, in one write
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
         try:
