@@ -36,6 +36,7 @@ from router.spending import Spent, micro_of
 from router.spill import in_time_first
 from router.store.base import Ending, Lease, LeaseLost, Store
 from router.store.usage import may_have_run
+from router.subtitles import with_subtitles
 from router.tasks import task_of
 
 
@@ -179,7 +180,9 @@ class Attempt:
             case SegmentDelta(segment):
                 feed.publish_text(self.job.id, segment.text)
             case Finished(result, usage):
-                output = await self._around.attachments.stored_output(self.job.request.organization_id, result)
+                request = self.job.request
+                output = await self._around.attachments.stored_output(request.organization_id, result)
+                output = with_subtitles(output, result, request.params)
                 return Ending(state=JobState.COMPLETED, output=output, usage=usage)
             case Queued(position):
                 self.position = position

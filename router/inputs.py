@@ -221,6 +221,9 @@ class AudioParams(_Strict):
     prompt: str | None = None
     vad: bool | None = None
     temperature: Unit | None = None
+    subtitles: Literal["srt", "vtt"] | None = Field(
+        default=None, description="the output has them, as text, beside the segments"
+    )
 
     @field_validator("language")
     @classmethod

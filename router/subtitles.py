@@ -3,9 +3,19 @@
 Source: SubRip as players read it; WebVTT, https://www.w3.org/TR/webvtt1/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-from protos.types import Segment
+from protos.types import AudioResult, Segment, TaskResult
+from router.jobs import Json
+
+
+def with_subtitles(output: Json, result: TaskResult, params: Json) -> Json:
+    """What is shown of a result, and `subtitles` where the params ask for them: the text of such a file."""
+    kind = params.get("subtitles")
+    if kind is None or not isinstance(result, AudioResult):
+        return output
+    return output | {"subtitles": _KINDS[kind](result.segments)}
 
 
 def srt(segments: Sequence[Segment]) -> str:
@@ -22,6 +32,9 @@ def vtt(segments: Sequence[Segment]) -> str:
         for segment in segments
     )
     return "\n".join(["WEBVTT\n", *blocks])
+
+
+_KINDS: Final[Mapping[str, Callable[[Sequence[Segment]], str]]] = {"srt": srt, "vtt": vtt}
 
 
 def _time(seconds: float, point: str) -> str:

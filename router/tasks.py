@@ -118,7 +118,9 @@ def _image(given: ImageInput, params: ImageParams, file: Blob | None) -> ImageRe
 
 
 def _audio(given: AudioInput, params: AudioParams, file: Blob | None) -> AudioRequest:
-    return AudioRequest(audio=_blob(given.source, file), **_set(params))
+    asked = _set(params)
+    asked.pop("subtitles", None)  # made of the result (subtitles.py)
+    return AudioRequest(audio=_blob(given.source, file), **asked)
 
 
 def _blob(source: Source, file: Blob | None) -> Blob:

@@ -25,6 +25,7 @@ from router.jobs import Json
 from router.outputs import preview_json
 from router.routing import Route, RoutingRequest
 from router.serving import Served, serve_once
+from router.subtitles import with_subtitles
 from router.tasks import delta_json, segment_json, usage_json
 
 routes = APIRouter(prefix="/v1/providers", tags=["providers"])
@@ -111,11 +112,12 @@ class _Call:
         return _event_text(self.body, served.by, served.event)
 
     async def _shape(self, by: Candidate, finished: Finished) -> ExecuteShape:
+        output = await self.parts.attachments.output(self.organization_id, finished.result)
         return ExecuteShape(
             provider_id=by.provider_id,
             model=by.model,
             modality=self.body.modality,
-            output=await self.parts.attachments.output(self.organization_id, finished.result),
+            output=with_subtitles(output, finished.result, self.body.params),
             usage=usage_json(finished.usage),
         )
 

@@ -77,6 +77,17 @@ async def test_the_stream_has_the_deltas_and_the_result(box: Edge) -> None:
     assert (last["provider_id"], last["model"], last["output"]["text"]) == ("node", "fake-text", "one two three")
 
 
+async def test_a_recording_has_subtitles_where_they_were_asked_for_in_a_job_too(box: Edge) -> None:
+    body = {"modality": "audio", "input": {"audio": "AAAA"}, "params": {"subtitles": "vtt", "task": "translate"}}
+    output = (await box.client.post("/v1/providers/execute", json=body)).json()["data"]["output"]
+    assert output["segments"]
+    assert output["subtitles"].startswith("WEBVTT\n\n00:00:0")
+    job = await box.ended((await box.client.post("/v1/jobs", json=body)).json()["data"]["id"])
+    assert job["output"] == output
+    wrong = await box.client.post("/v1/jobs", json={**body, "params": {"subtitles": "ass"}})
+    assert (wrong.status_code, "params.subtitles" in wrong.text) == (400, True)
+
+
 @pytest.mark.parametrize("path", ["execute", "execute/stream"])
 async def test_a_caller_that_goes_away_cancels_its_task(own_box: Edge, gate: threading.Event, path: str) -> None:
     gate.clear()
