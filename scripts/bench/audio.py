@@ -4,7 +4,8 @@
 
 All files are sent at once; a file's latency is from then until its transcript is whole. Without --model it makes a random
 model with the dimensions and the vocabulary of Whisper tiny: its answers mean nothing and run to their bound of tokens,
-which is the same for all ways. What it leaves out: HTTP, gRPC, the scheduler.
+which is the same for all ways. All have the allocator keep what is freed, as a node does: the peers gain by it too. What it
+leaves out: HTTP, gRPC, the scheduler.
 """
 # minutes: 6
 
@@ -32,6 +33,7 @@ from node.engine import DeviceSpec, Done, ModelSpec
 from node.engines.whisper.decoding import Decoding, max_tokens
 from node.engines.whisper.engine import WhisperEngine
 from node.engines.whisper.model import Ears, load_model
+from node.memory.host import keep_freed_memory
 from protos.types import AudioRequest, Blob, Modality, ModelId, Task, TaskId
 from scripts.bench.lib.report import Row, publish
 from scripts.models.audio.convert import convert
@@ -179,6 +181,7 @@ def main() -> None:
     parser.add_argument("--beams", type=numbers, default=[1, 5], help="1 is held to the targets, others are reported")
     parser.add_argument("--model", default="", help="the folder of a converted model; without: random")
     options = parser.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         measure(options, Path(options.model) if options.model else random_tiny(Path(folder)))
 

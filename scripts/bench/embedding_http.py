@@ -48,13 +48,14 @@ keep_alive = "forever"
 
 
 class Server:
-    """A running server and connections to it."""
+    """A running server. Connections to it are opened for each round: it may close one that has been idle for seconds."""
 
-    def __init__(self, path: str, model: str, wires: Sequence[Wire]) -> None:
-        self._path, self._model, self._wires = path, model, wires
+    def __init__(self, port: int, path: str, model: str, connections: int) -> None:
+        self._port, self._path, self._model, self._connections = port, path, model, connections
 
     async def vectors(self, texts: Sequence[str]) -> list[Sequence[float]]:
         """One request a text; each connection sends its next one when it has its answer."""
+        wires = [await Wire.open(self._port) for _ in range(self._connections)]
         todo = iter(enumerate(texts))
         found: dict[int, Sequence[float]] = {}
 
@@ -64,14 +65,16 @@ class Server:
                 assert status == 200, answer
                 found[index] = json.loads(answer)["data"][0]["embedding"]
 
-        await asyncio.gather(*(ask(wire) for wire in self._wires))
+        await asyncio.gather(*(ask(wire) for wire in wires))
+        for wire in wires:
+            wire.close()
         return [found[index] for index in range(len(texts))]
 
 
 @asynccontextmanager
 async def ours(folder: Path, model: Path, connections: int) -> AsyncIterator[Server]:
     async with box(folder / "ours", catalog=CATALOG.format(path=model)) as running:
-        yield Server("/v1/embeddings", "minilm", [await Wire.open(running.port) for _ in range(connections)])
+        yield Server(running.port, "/v1/embeddings", "minilm", connections)
 
 
 @asynccontextmanager
@@ -82,7 +85,7 @@ async def infinity(folder: Path, model: Path, connections: int, batch: int, comm
     settings = "--engine torch --device cpu --dtype float32"
     with _running([str(command), "v2", "--model-id", str(model), *arguments.split(), *settings.split()], log):
         await wait_until_ready(f"http://127.0.0.1:{port}", "/health", folder)
-        yield Server("/embeddings", "minilm", [await Wire.open(port) for _ in range(connections)])
+        yield Server(port, "/embeddings", "minilm", connections)
 
 
 @contextmanager
@@ -107,6 +110,7 @@ async def measured(
             started = clock()
             await server.vectors(texts)
             found[name].append(len(texts) / (clock() - started))
+            print(f"{name}: {found[name][-1]:.1f} texts/s", file=sys.stderr)
     return found
 
 
