@@ -3,7 +3,6 @@
 Not about who is stepped (turns.py) nor about the forwards (engine.py).
 """
 
-import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from node.engines.diffusion.drawing import Drawing
-from node.engines.diffusion.process import Scheduler
+from node.engines.diffusion.process import Scheduler, fresh
 from node.engines.diffusion.tiles import Tile
 from node.engines.diffusion.turns import Key, Stage, Waiting
 from node.engines.diffusion.words import Told
@@ -54,7 +53,7 @@ class Sheet:
 
     def new_scheduler(self) -> Scheduler:
         """One with no history, at the drawing's first time."""
-        scheduler = copy.deepcopy(self.drawing.scheduler)
+        scheduler = fresh(self.drawing.scheduler)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(self.drawing.first)
         return scheduler

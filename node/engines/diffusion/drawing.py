@@ -17,13 +17,13 @@ from node.engines.diffusion.family import Family
 from node.engines.diffusion.guidance import Guidance
 from node.engines.diffusion.parts import Usual
 from node.engines.diffusion.pictures import Source, UnreadableError, open_source
-from node.engines.diffusion.process import Scheduler, new_scheduler
+from node.engines.diffusion.process import Scheduler, fresh, new_scheduler
 from node.engines.diffusion.tiles import Tile, cut
 from node.engines.diffusion.turns import Key, Stage
 from node.engines.diffusion.vae import Vae
 from node.engines.diffusion.words import Spelled, TooLongError
 from protos.errors import InputInvalid
-from protos.types import ImageRequest
+from protos.types import ImageRequest, ImageScheduler
 
 MAX_STEPS: Final = 1000
 MAX_PICTURES: Final = 8
@@ -82,6 +82,7 @@ class Desk:
 
     def __init__(self, family: Family, usual: Usual) -> None:
         self._family = family
+        self._schedulers: dict[ImageScheduler | None, Scheduler] = {}  # without times
         self._tile_side = Vae(family.parts["vae"]).tile_side
         self._steps = usual.steps or family.steps
         self._guidance_scale = family.guidance_scale if usual.guidance_scale is None else usual.guidance_scale
@@ -170,7 +171,7 @@ class Desk:
             yield (field_name, f"its {name} {message}: send width and height") if field_name else (name, message)
 
     def _scheduler(self, request: ImageRequest, steps: int, width: int, height: int) -> tuple[Scheduler, int]:
-        scheduler = new_scheduler(self._family.process, self._family.parts["scheduler"], request.scheduler)
+        scheduler = self._new_scheduler(request.scheduler)
         try:
             self._family.set_times(scheduler, steps, width, height)
         except (ValueError, IndexError, RuntimeError) as exc:
@@ -184,6 +185,11 @@ class Desk:
                 "strength", f"{strength} of {steps} steps is less than one step: raise one of the two"
             )
         return scheduler, first
+
+    def _new_scheduler(self, name: ImageScheduler | None) -> Scheduler:
+        if name not in self._schedulers:  # two at once make the same
+            self._schedulers[name] = new_scheduler(self._family.process, self._family.parts["scheduler"], name)
+        return fresh(self._schedulers[name])
 
     def _spelled(self, name: str, text: str) -> Spelled:
         try:

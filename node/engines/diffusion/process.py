@@ -3,6 +3,7 @@
 The schedulers are diffusers'; a request gets one of its own. Not about what a denoiser is told (unet.py, sdxl.py, ...).
 """
 
+import copy
 import inspect
 from collections.abc import Mapping
 from functools import cache
@@ -45,6 +46,14 @@ def new_scheduler(process: Process, own: Scheduler, name: ImageScheduler | None)
         return type(own).from_config(own.config)
     wanted = process.schedulers[name]
     return wanted.from_config(own.config, **({} if wanted is type(own) else _unsaid(name, own.config)))
+
+
+def fresh(scheduler: Scheduler) -> Scheduler:
+    """A copy with a history of its own. A history is in lists; arrays are replaced, never written to, and may be shared: to
+    make one anew took 2 ms, to copy it whole half a millisecond."""
+    made = copy.copy(scheduler)
+    vars(made).update({name: value.copy() for name, value in vars(made).items() if isinstance(value, list)})
+    return made
 
 
 def _unsaid(name: ImageScheduler, config: Mapping[str, Any]) -> dict[str, Any]:  # Any: as the schedulers take it

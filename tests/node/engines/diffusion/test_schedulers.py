@@ -1,5 +1,6 @@
 """A request may name its scheduler: what it draws is the stock pipeline's with that scheduler, in company of others."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,13 +14,17 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    UniPCMultistepScheduler,
 )
 
 from node.engine import Done
 from node.engines.diffusion.engine import DiffusionEngine
-from node.engines.diffusion.process import DIFFUSION, FLOW, new_scheduler
+from node.engines.diffusion.process import DIFFUSION, FLOW, fresh, new_scheduler, takes_chance
 from protos.types import ImageRequest, ImageScheduler, Task, TaskId
 
 CLOSE = 1e-5
@@ -69,6 +74,33 @@ def test_each_of_a_batch_has_the_scheduler_that_it_names(
             output_type="np",
         ).images[0]
         assert np.abs(done[TaskId(name)].pictures[0][1] - wanted).max() < CLOSE
+
+
+OTHERS = [
+    PNDMScheduler(skip_prk_steps=True),
+    HeunDiscreteScheduler(),
+    LMSDiscreteScheduler(),
+    UniPCMultistepScheduler(),
+]
+ALL = [
+    *(new_scheduler(DIFFUSION, OWN["epsilon"], name) for name in DIFFUSION.schedulers),
+    *OTHERS,  # that a model may bring as its own
+    FlowMatchEulerDiscreteScheduler(),
+]
+
+
+@pytest.mark.parametrize("scheduler", ALL, ids=lambda scheduler: type(scheduler).__name__)
+def test_the_steps_of_one_picture_leave_no_trace_in_the_scheduler_that_others_copy(scheduler: Any) -> None:
+    scheduler.set_timesteps(6)
+    before = {name: copy.deepcopy(value) for name, value in vars(scheduler).items()}
+    one = fresh(scheduler)
+    chance = {"generator": torch.Generator()} if takes_chance(type(one)) else {}
+    latents = torch.ones(1, 4, 8, 8)
+    for time in one.timesteps:
+        seen = one.scale_model_input(latents, time) if hasattr(one, "scale_model_input") else latents
+        latents = one.step(seen * 0.1, time, latents, **chance).prev_sample
+    for name, value in vars(scheduler).items():
+        assert str(value) == str(before[name]), name
 
 
 def test_every_name_belongs_to_one_process() -> None:
