@@ -99,6 +99,7 @@ class Snapshot:
     cost_micro: Mapping[ModelId, int] = field(default_factory=dict)  # of a typical request, in 1e-6 USD; absent: 0
     node: NodeStatus | None = None  # of a node: its last status
     key_variable: str = ""  # of the key that a call needs, which an organization may have of its own; "": it needs none
+    lacks_key: bool = False  # whoever asks has none: see ProviderRegistry.snapshots
     is_remote: bool = True  # what it is given leaves this machine; so does what a place that says nothing is given
 
 

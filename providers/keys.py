@@ -19,9 +19,12 @@ _LOOKS_LIKE_A_KEY: Final = re.compile(r"\b(sk|fab|gsk|pk|xai|hf)[-_][\w*.-]{6,}|
 _SAID_CHARS: Final = 300  # of what a vendor says, that go into a message
 
 
+VARIABLES: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")  # of keys that an organization may have of its own
+
+
 def settings_keys(settings: ProviderSettings) -> KeyOf:
     """The keys of the settings, the same for every organization."""
-    keys = {"OPENAI_API_KEY": settings.openai_api_key, "ANTHROPIC_API_KEY": settings.anthropic_api_key}
+    keys = dict(zip(VARIABLES, (settings.openai_api_key, settings.anthropic_api_key), strict=True))
     return lambda _, variable: keys.get(variable) or None
 
 

@@ -3,11 +3,12 @@
 Not about which of them gets a task (router/routing.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from protos.errors import NotFound
-from protos.types import ProviderId
+from protos.types import OrganizationId, ProviderId
 from providers.aliases import Alias, Naming
 from providers.anthropic import anthropic_provider
 from providers.base import Provider, Snapshot
@@ -65,14 +66,20 @@ def _node_id(index: int) -> ProviderId:
 
 
 class ProviderRegistry:
-    """The providers by id. `aliases`: other names of their models."""
+    """The providers by id. `aliases`: other names of their models. `lacking`: the variables of vendors' keys that an
+    organization does not have."""
 
-    def __init__(self, providers: Sequence[Provider], aliases: Sequence[Alias] = ()) -> None:
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        aliases: Sequence[Alias] = (),
+        lacking: Callable[[OrganizationId], Collection[str]] = lambda _: (),
+    ) -> None:
         self._providers = {provider.id: provider for provider in providers}
         if len(self._providers) < len(providers):
             ids = sorted(provider.id for provider in providers)
             raise ValueError(f"two providers have the same id: {', '.join(ids)}")
-        self.aliases, self._naming = aliases, Naming(aliases)
+        self.aliases, self._naming, self._lacking = aliases, Naming(aliases), lacking
         self._started = AsyncExitStack()
 
     async def start(self) -> None:
@@ -87,9 +94,14 @@ class ProviderRegistry:
         """Closes them in reverse, also when one raises."""
         await self._started.aclose()
 
-    def snapshots(self) -> Sequence[Snapshot]:
+    def snapshots(self, asker: OrganizationId | None = None) -> Sequence[Snapshot]:
+        """As the organization may use them; None: whatever keys somebody has."""
         named = self._naming.named
-        return [named(provider.snapshot()) for provider in self._providers.values()]
+        seen = [named(provider.snapshot()) for provider in self._providers.values()]
+        lacking = () if asker is None else self._lacking(asker)
+        if not lacking:
+            return seen
+        return [replace(each, lacks_key=True) if each.key_variable in lacking else each for each in seen]
 
     def get(self, provider_id: ProviderId) -> Provider:
         """Raises NotFound."""

@@ -142,7 +142,8 @@ class Attempt:
     def _routed(self, asked: RoutingRequest) -> Route:
         of = self.job.request
         asker = Asker(organization_id=of.organization_id, key_id=of.key_id, resource_id=self.job.id, is_job=True)
-        return self._around.accounts.decisions.route(asked, self._around.providers.snapshots(), asker)
+        snapshots = self._around.providers.snapshots(of.organization_id)
+        return self._around.accounts.decisions.route(asked, snapshots, asker)
 
     async def _in_time_first(self, task: Task, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """A job with a deadline goes where it should be met, if somebody can be paid for that."""

@@ -171,6 +171,8 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequenc
         return BOXED
     if request.needs_streaming and not snapshot.supports_streaming:
         return "does not stream"
+    if offers and snapshot.lacks_key:
+        return f"has no key: set {snapshot.key_variable}, or store it as a secret of the organization"
     if offers or is_unseen(snapshot):
         return None
     if request.model is None and snapshot.only_when_named:

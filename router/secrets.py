@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from protos.types import OrganizationId
-from providers.keys import KeyOf
+from providers.keys import VARIABLES, KeyOf
 from router.store import secrets as table
 from router.store.base import Records
 from router.store.secrets import Secret
@@ -49,6 +49,14 @@ class Secrets:
         """The organization's own, else the settings'. A KeyOf."""
         sealed = self._sealed.get((organization_id, variable))
         return self._otherwise(organization_id, variable) if sealed is None else self._vault.open(sealed)
+
+    def lacking(self, organization_id: OrganizationId) -> frozenset[str]:
+        """The variables of vendors' keys that neither it nor the settings have."""
+        return frozenset(
+            variable
+            for variable in VARIABLES
+            if (organization_id, variable) not in self._sealed and self._otherwise(organization_id, variable) is None
+        )
 
     def _renewed(self, sealed: str) -> str:
         try:

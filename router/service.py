@@ -140,7 +140,7 @@ class RouterService:
             modality=task.modality, model=task.model, tier=task.tier, privacy=task.privacy, content=task.request
         )
         asker = Asker(organization_id=task.organization_id, key_id=key_id, resource_id=task.id, is_job=False)
-        allowed = _allowed(task, self._providers.snapshots())
+        allowed = _allowed(task, self._providers.snapshots(task.organization_id))
         return self._accounts.decisions.route(request, allowed, asker).candidates
 
     async def _carry(self, run: _Run, candidates: Sequence[Candidate]) -> None:

@@ -104,7 +104,7 @@ class _Call:
     def _routed(self, asked: RoutingRequest) -> Route:
         parts = self.parts
         asker = Asker(organization_id=self.organization_id, key_id=self.key_id, resource_id=self.id, is_job=False)
-        return parts.accounts.decisions.route(asked, parts.providers.snapshots(), asker)
+        return parts.accounts.decisions.route(asked, parts.providers.snapshots(self.organization_id), asker)
 
     async def _text(self, served: Served) -> bytes:
         if isinstance(served.event, Finished):

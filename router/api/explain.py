@@ -163,7 +163,7 @@ def _dispatch(attempt: Attempt | None) -> Dispatch | None:
 
 def _route(parts: Parts, job: Job) -> Route | FabricError:
     try:
-        return order(routing_request(job), parts.providers.snapshots())
+        return order(routing_request(job), parts.providers.snapshots(job.request.organization_id))
     except FabricError as error:
         return error
 

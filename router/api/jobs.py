@@ -149,7 +149,7 @@ def _check(asked: JobRequest, parts: Parts) -> None:
         content=checked_request(asked.modality, asked.input, asked.params, parts.settings),
         max_cost_micro=None if asked.max_cost_usd is None else micro_of(asked.max_cost_usd),
     )
-    check_servable(routing, parts.providers.snapshots())
+    check_servable(routing, parts.providers.snapshots(asked.organization_id))
 
 
 def _timestamp(since: datetime | None) -> float | None:

@@ -81,7 +81,7 @@ async def show_route(
     """Every place in the order in which it would be asked, or with the reason why not. Runs nothing."""
     content = body.content(parts)
     try:
-        route = order(body.routing(content), parts.providers.snapshots())
+        route = order(body.routing(content), parts.providers.snapshots(organization_id))
     except NoProvider as error:
         return success(request, _refused(error))
     etas_s = await _etas_s(parts, route.candidates, content, organization_id)

@@ -427,3 +427,13 @@ def test_of_places_of_one_taste_one_is_asked_while_it_takes_the_request_and_each
         "cannot take it: params.top_k: is not taken by first",
         "cannot take it: params.top_k: is not taken by second",
     ]
+
+
+def test_a_vendor_without_a_key_of_whoever_asks_is_skipped_with_what_to_set() -> None:
+    keyless = replace(place("openai", cost=1), key_variable="OPENAI_API_KEY", lacks_key=True)
+    route = order(TEXT, [keyless, place("node")])
+    assert [each.provider_id for each in route.candidates] == ["node"]
+    told = "has no key: set OPENAI_API_KEY, or store it as a secret of the organization"
+    assert [(each.provider_id, each.reason) for each in route.skipped] == [("openai", told)]
+    with pytest.raises(NeverServed, match="set OPENAI_API_KEY"):
+        order(TEXT, [keyless])

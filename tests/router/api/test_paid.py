@@ -75,10 +75,22 @@ async def test_a_job_costs_what_the_vendor_charged_and_shows_what_was_expected(t
 
 async def test_only_the_organization_that_has_the_key_is_served_with_it(tmp_path: Path) -> None:
     async with shop(tmp_path) as it:
-        refused = await it.edge.client.post("/v1/providers/execute", json=TEXT)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "vendor_refused")
-        assert "OPENAI_API_KEY" in refused.json()["error"]["message"]
+        told = "openai has no key: set OPENAI_API_KEY, or store it as a secret of the organization"
+        for path in ("/v1/providers/execute", "/v1/jobs"):
+            refused = await it.edge.client.post(path, json=TEXT)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_provider")
+            assert told in refused.json()["error"]["message"]
         assert not it.vendor.book.entries
+
+
+async def test_a_route_says_which_key_is_missing(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        own = await it.edge.client.post("/v1/providers/route", params={"organization_id": it.org}, json=TEXT)
+        other = await it.edge.client.post("/v1/providers/route", json=TEXT)
+    assert [each["provider_id"] for each in own.json()["data"]["candidates"]] == ["openai"]
+    assert other.json()["data"]["candidates"] == []
+    reasons = {each["provider_id"]: each["reason"] for each in other.json()["data"]["skipped"]}
+    assert reasons["openai"] == "has no key: set OPENAI_API_KEY, or store it as a secret of the organization"
 
 
 async def test_an_estimate_is_available_to_the_organization_that_has_the_key(tmp_path: Path) -> None:
