@@ -1,6 +1,6 @@
 """Seconds of sound transcribed per second: windows of all files in shared calls, beside faster-whisper file by file.
 
-    python scripts/bench/audio.py [--files 16] [--rounds 2,1] [--threads 1] [--beams 1,5] [--model models/fabric-whisper]
+    python scripts/bench/audio.py [--beams 1,5] [--files 16,6] [--rounds 2,1] [--threads 1] [--model models/fabric-whisper]
 
 All files are sent at once; a file's latency is from then until its transcript is whole. Without --model it makes a random
 model with the dimensions and the vocabulary of Whisper tiny: its answers mean nothing and run to their bound of tokens,
@@ -175,7 +175,7 @@ def row(work: str, peer: str, measure: str, sides: Sequence[Sequence[float]], **
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--files", type=numbers, default=[16, 6], help="for each beam")
     parser.add_argument("--rounds", type=numbers, default=[2, 1], help="for each beam")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--beams", type=numbers, default=[1, 5], help="1 is held to the targets, others are reported")
@@ -191,10 +191,10 @@ def numbers(text: str) -> list[int]:
 
 
 def measure(options: argparse.Namespace, path: Path) -> None:
-    files = recordings(options.files)
-    sound_s = sum(soundfile.info(io.BytesIO(data)).duration for data in files)
-    for beam, rounds in zip(options.beams, options.rounds, strict=True):
-        ways = {"ours": engine_of(path, options.files, options.threads, beam)}
+    for beam, count, rounds in zip(options.beams, options.files, options.rounds, strict=True):
+        files = recordings(count)
+        sound_s = sum(soundfile.info(io.BytesIO(data)).duration for data in files)
+        ways = {"ours": engine_of(path, count, options.threads, beam)}
         ways |= peers(path, options.threads, beam, is_trained=bool(options.model))
         publish(
             f"audio beam {beam}",
