@@ -5,7 +5,7 @@ Not about requests (engine.py) nor about the attention itself (attention.py).
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -34,7 +34,10 @@ _GIB: Final = 1 << 30
 _SPARE_BYTES: Final = (
     512 << 20
 )  # for weights that are kept in two layouts: one is faster for a lone request, one for many
-
+_OWN_CACHE: Final = {
+    True: "through its own cache, prompts one by one and decoding rows together",
+    False: "row by row through its own cache: many requests take as long as one by one",
+}
 
 Pool: TypeAlias = KvPool | TokenPool | OwnCaches
 
@@ -47,6 +50,7 @@ class TextModel:
     layers: Sequence[LayerShape]  # whose attention reads and writes a slot KV cache; empty: it keeps a cache of its own
     device: torch.device
     context_tokens: int  # that the model was made for; 0: it states none
+    are_stacked: bool = False  # caches of its own: those of decoding rows, for one forward of them all
     attend: varlen.Attend | None = None  # the kernel that attends for all rows; None: groups of rows, as on a CPU
 
     @property
@@ -69,7 +73,7 @@ class TextModel:
     def new_pool(self, slots: int, context_tokens: int) -> Pool:
         """Raises DoesNotFit."""
         if not self.layers:
-            return OwnCaches(self.module, slots, context_tokens)
+            return OwnCaches(self.module, slots, context_tokens, are_stacked=self.are_stacked)
         kind = KvPool if self.attend is None else TokenPool
         try:
             return kind(self.layers, slots, context_tokens, self.dtype, self.device)
@@ -139,7 +143,7 @@ def _proven(name: str, module: PreTrainedModel, device: torch.device) -> TextMod
     except LoadFailed as refusal:
         module.set_attn_implementation("eager")
         model = prove_own_cache(name, module, device)
-        _log.warning("%s; it runs row by row through its own cache: many requests take as long as one by one", refusal)
+        _log.warning("%s; it runs %s", refusal, _OWN_CACHE[model.are_stacked])
         return model
 
 
@@ -159,22 +163,33 @@ def prove(name: str, module: PreTrainedModel, device: torch.device, attend: varl
     AttentionInterface.register(attention.INTERFACE, attention.slot_attention)
     AttentionInterface.register(varlen.INTERFACE, varlen.varlen_attention)
     layers = examine(name, module)
-    model = TextModel(module, layers, device, _stated_context(module), attend)
+    model = TextModel(module, layers, device, _stated_context(module), attend=attend)
     with torch.inference_mode():
         _self_test(name, model)
     return model
 
 
 def prove_own_cache(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
-    """The model through the cache that it makes, once its logits are those without one. Raises LoadFailed."""
+    """The model through the cache that it makes, once its logits are those without one; decoding rows together, where they
+    still are. Raises LoadFailed."""
     model = TextModel(module, (), device, _stated_context(module))
+    try:
+        return _proven_own_cache(name, replace(model, are_stacked=True))
+    except LoadFailed as refusal:
+        _log.info("%s; so its rows run one after another", refusal)
+        return _proven_own_cache(name, model)
+
+
+def _proven_own_cache(name: str, model: TextModel) -> TextModel:
     cases = sequences(model.vocabulary)
+    what = f"{name} ({type(model.module).__name__})"
     try:
         with torch.inference_mode():
             found = _verdict(own_cache_logits(model, cases), eager_logits(model, cases), model, cases)
-    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as exc:
-        raise LoadFailed(f"{name} ({type(module).__name__}) cannot be served: {exc}; use another model") from exc
-    _accept(found, f"{name} ({type(module).__name__}) cannot be served: its logits through its own cache differ")
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as exc:
+        raise LoadFailed(f"{what} cannot be served: {exc}; use another model") from exc
+    way = "stacked caches" if model.are_stacked else "its own cache"
+    _accept(found, f"{what} cannot be served: its logits through {way} differ")
     return model
 
 

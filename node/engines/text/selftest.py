@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LENGTHS: Final = (9, 6)
 # For each step the tokens that each sequence gets: chunk alone, chunk beside a single, single beside chunk, singles.
 _STEPS: Final = ((4, 0), (1, 3), (3, 1), (1, 1), (0, 1))
+_BEHIND: Final = 3
 
 
 def sequences(vocabulary: int) -> list[list[int]]:
@@ -31,14 +32,17 @@ def eager_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Te
 
 
 def own_cache_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
-    """The same logits through the model's own cache: a prompt of one token, then token by token; each case in a slot."""
+    """The same logits through the model's own cache, a token of each case a step; each begins a few steps after the one before,
+    so that those who share a step are of different lengths."""
     pool = model.new_pool(len(cases), max(map(len, cases)))
-    rows = [
-        pool.forward([token], [Chunk(slot, at, 1)], [0])
-        for slot, case in enumerate(cases)
-        for at, token in enumerate(case)
-    ]
-    return torch.cat(rows)
+    logits: list[list[torch.Tensor]] = [[] for _ in cases]
+    for step in range(max(slot * _BEHIND + len(case) for slot, case in enumerate(cases))):
+        places = [(slot, step - slot * _BEHIND) for slot in range(len(cases))]
+        chunks = [Chunk(slot, at, 1) for slot, at in places if 0 <= at < len(cases[slot])]
+        found = pool.forward([cases[c.slot][c.start] for c in chunks], chunks, range(len(chunks)))
+        for chunk, row in zip(chunks, found, strict=True):
+            logits[chunk.slot].append(row)
+    return torch.stack([row for rows in logits for row in rows])
 
 
 def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
