@@ -34,9 +34,11 @@ def met(entry: Entry, ahead: Ahead, *, others: int, expected_s: float) -> Met:
 def _mean_s(ahead: Ahead, most_s: float) -> float:
     """What one of those ahead is expected to take, but no more than `most_s`. Who is not prepared yet counts so much."""
     waiting = ahead.waiting
-    each_s = [min(run.expected_s or most_s, most_s) for run in ahead.seated]
-    count = len(each_s) + waiting.count
-    return (sum(each_s) + waiting.count * min(waiting.mean_s(most_s), most_s)) / count if count else most_s
+    count = len(ahead.seated) + waiting.count
+    if not count:
+        return most_s
+    each_s = [its_s if 0 < (its_s := run.expected_s) < most_s else most_s for run in ahead.seated]
+    return (sum(each_s) + waiting.count * min(waiting.mean_s(most_s), most_s)) / count
 
 
 def outlook(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> Outlook:
@@ -54,7 +56,8 @@ def _seat_s(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> float:
     # One pace for all: they are many. Who is not prepared yet has no expectation of its own, and takes a seat all the same.
     seats, usual_s = entry.seats, paces.usual_s
     full = paces.of(Met(usual_s, seats - 1, its.others))
-    left_s = [full.left(_crowded_s(run.expected_s or usual_s, seats), run.seated_s) for run in ahead.seated]
+    crowded = _crowded_s(1.0, seats)
+    left_s = full.lefts([((run.expected_s or usual_s) * crowded, run.seated_s) for run in ahead.seated])
     each_s = full.held(_crowded_s(ahead.waiting.mean_s(usual_s), seats))
     return seat_free_s(seats, left_s, ahead.waiting.count, each_s)
 

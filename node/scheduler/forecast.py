@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heapreplace
 from typing import Final
 
 _SEEN: Final = 32  # of each kind of thing, the last ones
@@ -112,11 +111,11 @@ class Pace:
         """How long a task would hold its seat."""
         return shared_s * self.stretch
 
-    def left(self, shared_s: float, seated_s: float) -> float:
-        """How long one goes on that has its seat for `seated_s`. One that is past its time is not about to end because
-        of that: where the ends are random as much is left as ever, where tasks end on time nothing."""
-        held_s = self.held(shared_s)
-        return max(held_s - seated_s, held_s * self.spread)
+    def lefts(self, seated: Sequence[tuple[float, float]]) -> list[float]:
+        """How long each goes on that would take so long, shared, and has its seat for so long. One that is past its time is
+        not about to end because of that: where the ends are random as much is left as ever, where tasks end on time nothing."""
+        stretch, least = self.stretch, self.stretch * self.spread
+        return [max(shared_s * stretch - seated_s, shared_s * least) for shared_s, seated_s in seated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +165,17 @@ def seat_free_s(seats: int, seated_s: Sequence[float], waiting: int, each_s: flo
     takes grows with the seats, not with those who wait.
     """
     free_s = [max(0.0, left_s) for left_s in seated_s] + [0.0] * (seats - len(seated_s))
-    if each_s > 0:
-        # As if their work could be poured: then all seats but the latest end at one level, and of whole tasks less than one short of it.
-        level_s = _level(free_s, waiting * each_s) - each_s
-        taken = [max(0, int((level_s - s) / each_s)) for s in free_s]
-        free_s = [s + count * each_s for s, count in zip(free_s, taken, strict=True)]
-        waiting -= sum(taken)
-    heapify(free_s)
-    for _ in range(min(waiting, 2 * seats)):  # at most so many are left, and more of no length change nothing
-        heapreplace(free_s, free_s[0] + each_s)
-    return free_s[0]
+    if each_s <= 0 or not waiting:
+        return min(free_s)
+    # As if their work could be poured: then all seats but the latest end at one level, and of whole tasks less than one short of it.
+    level_s = _level(free_s, waiting * each_s) - each_s
+    for seat, its_s in enumerate(free_s):
+        if (taken := int((level_s - its_s) / each_s)) > 0:
+            free_s[seat] = its_s + taken * each_s
+            waiting -= taken
+    # At most two for each seat are left: so the seats are free now, after one more, after two.
+    rounds = [its_s + more * each_s for more in range(3) for its_s in free_s]
+    return sorted(rounds)[min(waiting, 2 * seats)]
 
 
 def _level(heights: Sequence[float], amount: float) -> float:

@@ -93,11 +93,11 @@ def test_one_of_which_nothing_was_expected_says_nothing() -> None:
 def test_who_is_past_the_usual_time_goes_on_as_long_as_the_ends_are_random() -> None:
     met = Met(1.0)
     punctual = learned(*[(met, 2.0)] * 40).of(met)
-    assert punctual.left(1.0, 0.5) == 1.5
-    assert punctual.left(1.0, 5.0) == 0.0
+    assert punctual.lefts([(1.0, 0.5)])[0] == 1.5
+    assert punctual.lefts([(1.0, 5.0)])[0] == 0.0
     erratic = learned(*[(met, each) for each in (0.5, 1.0, 2.0, 3.0, 3.5)] * 8).of(met)
     assert 0.3 < erratic.spread <= 1.0
-    assert erratic.left(1.0, 50.0) == erratic.held(1.0) * erratic.spread
+    assert erratic.lefts([(1.0, 50.0)])[0] == erratic.held(1.0) * erratic.spread
 
 
 @given(
@@ -111,7 +111,7 @@ def test_what_is_left_is_never_negative_nor_more_than_the_whole(
     pace = learned(*((Met(*each[:3]), each[3]) for each in past)).of(met)
     stretches = [each[3] / each[0] for each in past] + [1.0 + met.others]
     assert min(stretches) <= pace.stretch <= max(stretches)
-    assert 0 <= pace.left(met.expected_s, seated_s) <= pace.held(met.expected_s) + 1e-9
+    assert 0 <= pace.lefts([(met.expected_s, seated_s)])[0] <= pace.held(met.expected_s) + 1e-9
     assert 0 <= pace.spread <= 1
 
 
