@@ -1,6 +1,7 @@
 """URLs that open one asset until a moment, without a key: the id and the moment, signed."""
 
 import hmac
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -32,8 +33,8 @@ class Links:
         return wanted if asset.expires_at is None else min(wanted, asset.expires_at)
 
     def url(self, asset_id: AssetId, expires_at: float) -> str:
-        """Opens the asset until then, in whole seconds."""
-        until = str(int(expires_at))
+        """Opens the asset until then, or until the whole second after it."""
+        until = str(math.ceil(expires_at))
         return f"{self._base}/v1/assets/{asset_id}?expires={until}&signature={self._signature(asset_id, until)}"
 
     def check(self, asset_id: str, expires: str, signature: str) -> None:

@@ -41,6 +41,15 @@ def test_a_url_opens_its_asset_until_its_moment_and_no_longer() -> None:
         links.check("asset_1", *parts_of(url))
 
 
+def test_a_url_lasts_no_less_than_it_was_asked_to() -> None:
+    clock = ManualClock()
+    clock.now += 0.9
+    links = Links(bytes(32), "", clock)
+    url = links.url(ASSET.id, links.until(ASSET, 1.0))
+    clock.now += 0.99
+    links.check("asset_1", *parts_of(url))
+
+
 def test_what_was_not_signed_opens_nothing() -> None:
     links = Links(bytes(32), "", ManualClock())
     expires, signature = parts_of(links.url(ASSET.id, links.until(ASSET, 60)))
