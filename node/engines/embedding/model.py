@@ -19,10 +19,10 @@ from node.engines import linears
 from node.engines.embedding.attention import INTERFACE, UnsupportedAttention, text_attention
 from node.engines.embedding.layer import fuse
 from node.engines.embedding.pooling import Recipe, read_recipe
+from node.engines.layouts import ROWS_STEP
 from protos.errors import DoesNotFit, LoadFailed
 
 PACKED_ROWS: Final = (16, 64, 512)  # tokens of a step: one short text, a few, a full step
-ROWS_STEP: Final = 16  # of a pack: packed linears fill up to multiples of it
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
