@@ -65,6 +65,17 @@ def test_a_published_price_is_there_to_the_microdollar(shipped: Catalog) -> None
     assert (model.price.input_micro, model.price.cached_micro, model.price.output_micro) == (150_000, 75_000, 600_000)
 
 
+def test_the_defaults_are_models_that_are_there(shipped: Catalog) -> None:
+    """Of text also one whose end nobody has announced: see the head of the file."""
+    defaults = {model.modality: model.id for model in shipped.of(OPENAI) if model.is_default}
+    assert defaults == {
+        "text": "gpt-6-luna",
+        "image": "gpt-image-2.6-sunburst",
+        "audio": "whisper-1",
+        "embedding": "text-embedding-3-small",
+    }
+
+
 def test_another_name_of_a_model_is_the_same_model_and_no_default(shipped: Catalog) -> None:
     model = shipped.find(OPENAI, ModelId("gpt-4o-mini"))
     dated = shipped.find(OPENAI, ModelId("gpt-4o-mini-2024-07-18"))

@@ -50,7 +50,7 @@ async def test_it_shows_what_is_on_with_tier_models_price_and_health(tmp_path: P
         shown = await told(edge)
     assert "node basic text, embedding, image, audio 4: fake-text, ... free healthy" in shown
     assert "openai premium" in shown
-    assert "gpt-4o-mini, ... $0.000383 healthy" in shown
+    assert "gpt-6-luna, ... $0.000306 healthy" in shown
 
 
 async def test_it_tells_where_a_job_would_go_and_why(tmp_path: Path) -> None:

@@ -68,11 +68,12 @@ def key_of(organization_id: str, variable: str) -> str | None:  # noqa: ARG001  
 
 
 def only(vendor: str, models: Sequence[str]) -> Catalog:
-    """What ships, of these models alone."""
+    """What ships, of these models alone; the first of each modality is its default."""
     known = load_catalog()
-    found = [known.find(ProviderId(vendor), ModelId(model)) for model in models]
+    found = [model for name in models if (model := known.find(ProviderId(vendor), ModelId(name))) is not None]
+    first = {model.modality: model for model in reversed(found)}
     # Also those that are no longer there: what differs between models is proved with them.
-    return Catalog([replace(model, is_retired=False) for model in found if model is not None])
+    return Catalog([replace(model, is_retired=False, is_default=first[model.modality] is model) for model in found])
 
 
 @asynccontextmanager
