@@ -1,5 +1,5 @@
 """The text engine, as a package: `load` is its door."""
 
-from node.engines.text.engine import load
+from node.engines.text.load import load
 
 __all__ = ["load"]

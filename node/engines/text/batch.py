@@ -15,7 +15,7 @@ MIN_STEP_TOKENS: Final = 8  # below it a step's fixed cost is most of its time, 
 class Row:
     """A seated request as the plan sees it."""
 
-    pending: int  # tokens known and not yet computed, at least 1; exactly 1: it decodes
+    pending: int  # tokens known and not yet computed; 1: it decodes; 0: its last are under way
     served: int  # the number of the last step that served it; of the one that seated it before the first
     arrival: int
 
@@ -29,7 +29,7 @@ def budget_of(step_tokens: int, affordable: int | None) -> int:
 
 
 def plan(rows: Sequence[Row], budget: int) -> list[int]:
-    """Tokens for each row, 0 for some, their sum at most `budget` and at least 1.
+    """Tokens for each row, 0 for some, their sum at most `budget`, and at least 1 when anybody has some pending.
 
     Running requests first, one token each, those that waited longest before the others; the rest of the budget to new
     ones in order of arrival. When the running alone would fill it, a quarter is kept for the new, so that a tight

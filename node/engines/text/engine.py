@@ -4,55 +4,33 @@ Each step is one packed forward that mixes prefill chunks and decoding rows unde
 preempted: a seat is a slot of the whole context, so what was admitted can run to its end.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
 import torch
-from transformers import AutoTokenizer
 
-from node.engine import DeviceSpec, Failed, ModelSpec, Prepared, Step, StepEvent
+from node.engine import Failed, ModelSpec, Prepared, Step, StepEvent
 from node.engines.text.attention import Chunk, packed
 from node.engines.text.batch import Row, budget_of, plan
-from node.engines.text.graphs import CudaRecorder, Graphs, Recorder
-from node.engines.text.kv import TokenPool
+from node.engines.text.compute import Compute
+from node.engines.text.flight import Flight, chosen, filled_in, land
+from node.engines.text.graphs import Recorder
 from node.engines.text.lengths import Lengths
-from node.engines.text.model import TextModel, load_model, release
-from node.engines.text.path import row_counts
+from node.engines.text.model import TextModel, release
 from node.engines.text.prepare import Reader, TextPayload
 from node.engines.text.sampler import Choice, Draw, Sampling, choose
 from node.engines.text.seat import Seat
 from node.engines.text.seats import Group, Seats
 from node.engines.text.upload import upload
-from node.engines.text.vocabulary import Vocabulary
 from node.scheduler.costs import StepCosts
-from protos.errors import FabricError, InputInvalid, Internal, LoadFailed
+from protos.errors import FabricError, InputInvalid, Internal
 from protos.types import Modality, ModelId, Task, TaskId, TextDelta, TextRequest, TextResult, Usage
-
-_log = logging.getLogger(__name__)
 
 _Events = list[tuple[TaskId, StepEvent]]
 
 _HEAVIEST: Final = Sampling(top_p=0.9)  # sorts the vocabulary
-
-
-def load(spec: ModelSpec, device: DeviceSpec) -> "TextEngine":
-    """Reads the model's files and proves that its answers will be its own. Raises LoadFailed or DoesNotFit."""
-    if device.kind == "cpu":
-        torch.set_num_threads(device.threads)
-    model = load_model(spec, device)
-    return around(model, spec, CudaRecorder(model.device) if model.attend is not None else None)
-
-
-def around(model: TextModel, spec: ModelSpec, recorder: Recorder | None = None) -> "TextEngine":
-    """The engine of a model that was proven. recorder: of its decoding steps; None: they are not recorded. Raises
-    LoadFailed."""
-    tokenizer = _tokenizer(spec)
-    vocabulary = Vocabulary(tokenizer, model.vocabulary, model.end_tokens())
-    reader = Reader(tokenizer, vocabulary, context_tokens=_context_tokens(spec, model), seats=spec.seats)
-    return TextEngine(spec, model, reader, recorder)
 
 
 class TextEngine:
@@ -61,7 +39,17 @@ class TextEngine:
     modality = Modality.TEXT
     beside_threads = 0
 
-    def __init__(self, spec: ModelSpec, model: TextModel, reader: Reader, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        model: TextModel,
+        reader: Reader,
+        recorder: Recorder | None = None,
+        *,
+        is_ahead: bool = False,
+    ) -> None:
+        """recorder: of decoding steps; None: they are not recorded. is_ahead: a step is launched before the last one's
+        tokens are here, where that is possible."""
         self.model: ModelId = spec.id
         self.seats = spec.seats
         self.context_tokens = reader.context_tokens
@@ -69,9 +57,10 @@ class TextEngine:
         self._model = model
         self._reader = reader
         self._end_tokens = model.end_tokens()
-        self._pool = model.new_pool(spec.seats, reader.context_tokens)
-        self._recorder = recorder
-        self._graphs: Graphs | None = None  # until it is warm
+        self._compute = Compute(model, spec.seats, reader.context_tokens, recorder)
+        self._pool = self._compute.pool
+        self._is_ahead = is_ahead
+        self._air: Flight | None = None  # the step that the device computes, or has computed, and nobody has read
         self._seats = Seats(self._pool)
         self._costs = StepCosts()
         self._lengths = Lengths()
@@ -104,22 +93,12 @@ class TextEngine:
     @torch.inference_mode()
     def step(self, quantum_s: float | None) -> Step:
         started = time.perf_counter()
-        self._seats.copy_prefixes()
-        rows = [Row(seat.pending, seat.served, seat.arrival) for seat in self._seats]
-        counts = plan(rows, budget_of(self._step_tokens, self._affordable(quantum_s)))
-        ready, logits = self._forward(counts)
-        is_sound = logits.amax(-1).isfinite().tolist()
-        sound = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if is_fine]
-        broken = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if not is_fine]
-        if broken:
-            logits = logits[torch.tensor(is_sound, dtype=torch.bool, device=logits.device)]
-        choices = choose(logits, [seat.draw() for seat in sound])
-
-        # Nothing above changes what the seats hold, so a step that the device fails can be tried again.
-        work = self._advance(counts)
-        events = self._accept(sound, choices) + self._fail(broken)
-        self._costs.observe(sum(counts), time.perf_counter() - started)
-        return Step(work, events)
+        if self._air is not None and self._seats.held.isdisjoint(id(seat) for seat, _ in self._air.served):
+            self._air = None  # all of its seats were left
+        is_ahead = self._is_ahead and quantum_s is None and self._seats.are_plain
+        size, step = self._step_ahead(go_on=is_ahead) if is_ahead or self._air else self._step_at_once(quantum_s)
+        self._costs.observe(size, time.perf_counter() - started)
+        return step
 
     def cancel(self, task_id: TaskId) -> None:
         self._seats.remove(task_id)
@@ -129,9 +108,9 @@ class TextEngine:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Records the decoding steps. Then the longest prefill chunk and a decode of all seats at the end of the context, then two timed steps, so that
-        the first request already has an estimate."""
-        self._record()
+        """Records the decoding steps. Then the longest prefill chunk and a decode of all seats at the end of the context;
+        then two timed steps, so that the first request already has an estimate."""
+        self._compute.record(self.model, min(self.seats, self._step_tokens))
         length = min(self._step_tokens, self.context_tokens)
         chunk = [Chunk(0, self.context_tokens - length, length)]
         singles = [Chunk(slot, self.context_tokens - 1, 1) for slot in range(min(self.seats, self._step_tokens))]
@@ -143,10 +122,10 @@ class TextEngine:
             self._costs.observe(sum(c.count for c in chunks), time.perf_counter() - started)
 
     def held_bytes(self) -> int:
-        return self._model.bytes + self._pool.bytes + (self._graphs.bytes if self._graphs is not None else 0)
+        return self._model.bytes + self._compute.bytes
 
     def close(self) -> None:
-        del self._pool, self._seats, self._graphs
+        del self._pool, self._compute, self._seats, self._air
         release(self._model)
 
     def _expected_s(self, prompt_tokens: int, answer_tokens: float, answers: int) -> float:
@@ -158,52 +137,107 @@ class TextEngine:
     def _affordable(self, quantum_s: float | None) -> int | None:
         return None if quantum_s is None else self._costs.units_within(quantum_s)
 
-    def _forward(self, counts: Sequence[int]) -> tuple[list[Seat], torch.Tensor]:
-        """The seats whose known tokens are now all computed, and their logits (seats, vocabulary)."""
+    def _step_at_once(self, quantum_s: float | None) -> tuple[int, Step]:
+        """One step from its plan to its events, and its size."""
+        served = self._planned(quantum_s)
+        ready, logits = self._forward(served, None)
+        is_sound = logits.amax(-1).isfinite().tolist()
+        sound = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if is_fine]
+        broken = [seat for seat, is_fine in zip(ready, is_sound, strict=True) if not is_fine]
+        if broken:
+            logits = logits[torch.tensor(is_sound, dtype=torch.bool, device=logits.device)]
+        choices = choose(logits, [seat.draw() for seat in sound])
+
+        # Nothing above changes what the seats hold, so a step that the device fails can be tried again.
+        for seat, chunk in served:
+            seat.computed += chunk.count
+        work = self._serve(served)
+        return sum(work.values()), Step(work, self._accept(sound, choices) + self._fail(broken))
+
+    def _step_ahead(self, *, go_on: bool) -> tuple[int, Step]:
+        """What the step in the air did, once the next is launched. go_on: there may be a next."""
+        if self._air is None:
+            self._air = self._launch(None)
+        flight = self._air
+        ahead = self._launch(flight) if go_on else None
+        self._air = None
+        try:
+            tokens, is_sound = flight.landing()
+        except RuntimeError:  # of the device: nothing is known of what it was to compute
+            self._seats.forget_computed()
+            raise
+        self._air = ahead
+        return flight.size, self._settle(flight, tokens, is_sound)
+
+    def _launch(self, last: Flight | None) -> Flight | None:
+        """The next step, whose tokens nobody waits for. last: the one in the air. None when there is nothing to compute
+        before the tokens of that are here."""
+        served = self._planned(None)
+        if not served:
+            return None
+        ready, logits = self._forward(served, last)
+        tokens, is_sound = chosen(logits, [seat.draw() for seat in ready])
+        flight = Flight(served, ready, tokens, land(tokens, is_sound))
+        flight.take_off()
+        return flight
+
+    def _settle(self, flight: Flight, tokens: Sequence[int], is_sound: Sequence[int]) -> Step:
+        """For those who still have their seats; to the others it says nothing."""
+        held = self._seats.held
+        work = self._serve([(seat, chunk) for seat, chunk in flight.served if id(seat) in held])
+        sound: list[tuple[Seat, Choice]] = []
+        broken: list[Seat] = []
+        for seat, token, is_fine in zip(flight.ready, tokens, is_sound, strict=True):
+            seat.flying -= 1
+            if id(seat) in held and is_fine:
+                sound.append((seat, Choice(token)))
+            elif id(seat) in held:
+                broken.append(seat)
+        events = self._accept([seat for seat, _ in sound], [choice for _, choice in sound])
+        return Step(work, events + self._fail(broken))
+
+    def _planned(self, quantum_s: float | None) -> list[tuple[Seat, Chunk]]:
+        """Who gets which tokens in the next step, in packed order."""
+        self._seats.copy_prefixes()
+        rows = [Row(seat.pending, seat.served, seat.arrival) for seat in self._seats]
+        counts = plan(rows, budget_of(self._step_tokens, self._affordable(quantum_s)))
         chunks = [Chunk(slot, self._seats[slot].computed, count) for slot, count in enumerate(counts) if count]
-        chunks = [chunks[i] for i in packed(chunks)]
+        return [(self._seats[chunks[i].slot], chunks[i]) for i in packed(chunks)]
+
+    def _forward(self, served: Sequence[tuple[Seat, Chunk]], last: Flight | None) -> tuple[list[Seat], torch.Tensor]:
+        """The seats whose known tokens are now all computed, and their logits (seats, vocabulary). last: the step in the
+        air, which has the tokens that are not known here."""
         ids: list[int] = []
         ready: list[Seat] = []
         rows: list[int] = []
-        for chunk in chunks:
-            seat, end = self._seats[chunk.slot], chunk.start + chunk.count
-            ids += seat.ids[chunk.start : end]
-            if end == len(seat.ids):
+        late: list[tuple[int, int]] = []
+        for seat, chunk in served:
+            if seat.flying:
+                late.append((len(ids), last.ready.index(seat)))
+                ids.append(0)
+            else:
+                ids += seat.ids[chunk.start : chunk.start + chunk.count]
+            if chunk.start + chunk.count == seat.known:
                 begun = [seat, *self._seats.behind(seat)]
                 ready += begun
                 rows += [len(ids) - 1] * len(begun)
-        return ready, self._run(ids, chunks, rows)
-
-    def _record(self) -> None:
-        if self._recorder is None or not isinstance(self._pool, TokenPool):
-            return
-        counts = row_counts(min(self.seats, self._step_tokens), self.context_tokens)
-        try:
-            self._graphs = Graphs(self._model, self._pool, self._recorder, counts)
-        except (LoadFailed, RuntimeError) as refusal:
-            _log.warning("model %s decodes without graphs: %s", self.model, refusal)
-        else:
-            _log.info("model %s: decode: graphs at %s rows", self.model, ", ".join(map(str, counts)))
-
-    def _run(self, ids: Sequence[int], chunks: Sequence[Chunk], rows: Sequence[int]) -> torch.Tensor:
-        on_device = upload(ids, torch.long, self._model.device)
-        return (self._graphs or self._model).run(on_device, chunks, self._pool, rows)
+        on_device = filled_in(upload(ids, torch.long, self._model.device), late, last)
+        return ready, self._compute.run(on_device, [chunk for _, chunk in served], rows)
 
     def _run_blank(self, chunks: Sequence[Chunk]) -> None:
         """A step of token 0, its logits sampled in the costliest way."""
         ids = [0] * sum(chunk.count for chunk in chunks)
         ends = [end - 1 for end in accumulate(chunk.count for chunk in chunks)]
-        logits = self._run(ids, chunks, ends)
+        logits = self._compute.run(upload(ids, torch.long, self._model.device), chunks, ends)
         choose(logits, [Draw(_HEAVIEST, 0.5)] * len(chunks))
 
-    def _advance(self, counts: Sequence[int]) -> dict[TaskId, int]:
+    def _serve(self, served: Sequence[tuple[Seat, Chunk]]) -> dict[TaskId, int]:
+        """The work of a step, by task."""
         self._clock += 1
         work: dict[TaskId, int] = {}
-        for seat, count in zip(self._seats, counts, strict=True):
-            if count:
-                seat.computed += count
-                seat.served = self._clock
-                work[seat.task_id] = work.get(seat.task_id, 0) + count
+        for seat, chunk in served:
+            seat.served = self._clock
+            work[seat.task_id] = work.get(seat.task_id, 0) + chunk.count
         return work
 
     def _accept(self, seats: Sequence[Seat], choices: Sequence[Choice]) -> _Events:
@@ -242,23 +276,3 @@ class TextEngine:
             events.append((seat.task_id, Failed(Internal(message))))
             self._seats.remove_poisoned(seat.task_id)
         return events
-
-
-def _tokenizer(spec: ModelSpec) -> AutoTokenizer:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as exc:
-        raise LoadFailed(f"the tokenizer of {spec.id} could not be read from {spec.path}: {exc}") from exc
-    if not tokenizer.is_fast:
-        raise LoadFailed(f"{spec.id} has no tokenizer.json in {spec.path}: convert its tokenizer to a fast one")
-    return tokenizer
-
-
-def _context_tokens(spec: ModelSpec, model: TextModel) -> int:
-    """Raises LoadFailed when models.toml asks for more than the model has, or neither says."""
-    stated, wanted = model.context_tokens, spec.context_tokens
-    if not stated and not wanted:
-        raise LoadFailed(f"{spec.id} states no context length: set context_tokens for it in models.toml")
-    if stated and wanted and wanted > stated:
-        raise LoadFailed(f"context_tokens of {spec.id} is {wanted} and the model was made for {stated}: lower it")
-    return wanted or stated

@@ -13,6 +13,7 @@ import torch
 from node.engines.text.formats import Allowed
 from node.engines.text.logprobs import Scorer, Scores
 from node.engines.text.penalties import Penalty, Tally, penalise
+from node.engines.text.upload import upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +70,20 @@ def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Choice]:
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
     """As `choose`, without log probabilities."""
+    tokens: list[int] = pick(logits, draws).tolist()
+    return tokens
+
+
+def pick(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """As `sample`, (rows,) where the logits are; the host does not wait for them."""
     penalise(logits, _penalties(draws))
     _rule_out(logits, draws)
     chosen = _likeliest(logits)
     drawn = [row for row, draw in enumerate(draws) if not draw.sampling.is_greedy]
     if drawn:
-        rows = torch.tensor(drawn, device=logits.device)
+        rows = upload(drawn, torch.long, logits.device)
         chosen[rows] = _draw(logits[rows], [draws[row] for row in drawn])
-    return chosen.tolist()
+    return chosen
 
 
 def _likeliest(logits: torch.Tensor) -> torch.Tensor:
@@ -112,13 +119,13 @@ def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     scaled = logits.sub_(logits.amax(-1, keepdim=True)).div_(_column(logits, [d.sampling.temperature for d in draws]))
     sorted_rows = [row for row, draw in enumerate(draws) if draw.sampling.needs_sorting]
     if sorted_rows:
-        rows = torch.tensor(sorted_rows, device=logits.device)
+        rows = upload(sorted_rows, torch.long, logits.device)
         scaled[rows] = _filter(scaled[rows], [draws[row].sampling for row in sorted_rows])
     weights = scaled.exp_()  # the largest is 1
     if any(d.sampling.min_p for d in draws):
         weights.masked_fill_(weights < _column(logits, [d.sampling.min_p for d in draws]), 0.0)
     cumulative = weights.cumsum(-1, dtype=torch.float64)
-    uniform = torch.tensor([d.uniform for d in draws], dtype=torch.float64, device=logits.device)
+    uniform = upload([d.uniform for d in draws], torch.float64, logits.device)
     total = cumulative[:, -1:]
     # Below the total, whatever the product is rounded to: behind the last token that is possible there is none.
     targets = (uniform[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
@@ -139,4 +146,4 @@ def _filter(scaled: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor
 
 
 def _column(like: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+    return upload(values, like.dtype, like.device)[:, None]

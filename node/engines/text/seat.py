@@ -3,6 +3,7 @@
 Not about slots of the KV cache (seats.py).
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -49,11 +50,25 @@ class Seat:
         self._matcher = payload.format.matcher() if payload.format is not None else None
         self._tally = _tally(payload)
         self._random = _stream(payload.seed, answer)
-        self._uniform = 0.0 if payload.sampling.is_greedy else self._random.random()
+        self._uniforms: deque[float] = deque()  # drawn for tokens that were not accepted yet
+        self.flying = 0  # tokens that steps under way give it, after those that are known
+
+    @property
+    def known(self) -> int:
+        """Tokens that it has, though not all are on the host."""
+        return len(self.ids) + self.flying
 
     @property
     def pending(self) -> int:
-        return len(self.ids) - self.computed
+        """Tokens left to compute. None when those under way are its last: they are not read again."""
+        if self.flying and self.answer_tokens + self.flying >= self._payload.max_tokens:
+            return 0
+        return self.known - self.computed
+
+    @property
+    def is_plain(self) -> bool:
+        """Its next token can be chosen before the last one is known here."""
+        return self._matcher is None and self._tally is None and self._payload.logprobs is None
 
     @property
     def prompt_tokens(self) -> int:
@@ -66,7 +81,7 @@ class Seat:
     def draw(self) -> Draw:
         """What its next token is chosen by. The same until a token is accepted, so that a step can be tried again."""
         allowed = None if self._matcher is None else self._matcher.allowed
-        return Draw(self._payload.sampling, self._uniform, self._tally, allowed, self._payload.logprobs)
+        return Draw(self._payload.sampling, self._uniform(), self._tally, allowed, self._payload.logprobs)
 
     def accept(self, choice: Choice, end_tokens: frozenset[int]) -> Said:
         """The next token of the answer. Takes one number of its random stream, whatever the batch. Raises InputInvalid
@@ -74,12 +89,20 @@ class Seat:
         self.ids.append(choice.token)
         if self._tally is not None:
             self._tally.add(choice.token)
-        if not self._payload.sampling.is_greedy:
-            self._uniform = self._random.random()
+        if self._uniforms:
+            self._uniforms.popleft()
         said = self._say(choice, is_end=choice.token in end_tokens)
         self._text.append(said.text)
         self._logprobs += said.logprobs
         return said
+
+    def _uniform(self) -> float:
+        """Of the next token after those under way."""
+        if self._payload.sampling.is_greedy:
+            return 0.0
+        while len(self._uniforms) <= self.flying:
+            self._uniforms.append(self._random.random())
+        return self._uniforms[self.flying]
 
     def result(self, reason: Reason) -> TextResult:
         return TextResult("".join(self._text), reason, tuple(self._logprobs))

@@ -64,6 +64,22 @@ class Seats:
     def has(self, task_id: TaskId) -> bool:
         return task_id in self._groups
 
+    @property
+    def are_plain(self) -> bool:
+        """The next tokens of all can be chosen before the last ones are known here."""
+        return all(seat.is_plain and not self.behind(seat) for seat in self._seats)
+
+    @property
+    def held(self) -> set[int]:
+        """The identities of those seated: when one is left, a task of the same name may take another."""
+        return {id(seat) for seat in self._seats}
+
+    def forget_computed(self) -> None:
+        """Nothing is known of what the slots hold."""
+        self._left = [[] for _ in self._left]
+        for seat in self._seats:
+            seat.computed = seat.flying = 0
+
     def has_room(self, answers: int) -> bool:
         """For all of them, or they wait outside."""
         kept = sum(len(group.waiting) for group in self._groups.values())
@@ -79,7 +95,7 @@ class Seats:
 
         Asked before every step, not only when a seat is taken: of many who come at once the first compute what they share.
         """
-        if not self._pool.can_share or all(seat.pending == 1 for seat in self._seats):
+        if not self._pool.can_share or all(seat.pending <= 1 for seat in self._seats):
             return
         held = [seat.ids[: seat.computed] for seat in self._seats] + self._left[len(self._seats) :]
         for slot, seat in enumerate(self._seats):

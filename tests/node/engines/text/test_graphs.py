@@ -14,9 +14,9 @@ from tiny import Desk, build, greedy, llama_config, spec_of
 
 from node.engine import Engine
 from node.engines.text.attention import Chunk
-from node.engines.text.engine import around
 from node.engines.text.graphs import Graphs
 from node.engines.text.kv import TokenPool
+from node.engines.text.load import around
 from node.engines.text.model import TextModel, prove
 from node.engines.text.path import row_counts
 from protos.types import TextRequest
@@ -115,7 +115,7 @@ def test_an_engine_replays_its_decoding_steps_and_answers_as_ever(llama_path: st
         assert over.admit(name, greedy(f"say {name}", 12))
     while over.engine.seated:
         over.step()
-        spoil(engine._graphs)
+        spoil(engine._compute._graphs)
     assert recorder.replays - before == sum(size <= 3 for size in over.sizes) >= 11
     assert over.done == {name: desk.alone(name, greedy(f"say {name}", 12)) for name in over.done}
 
