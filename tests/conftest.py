@@ -1,4 +1,4 @@
-"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, --long, --rounds."""
+"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, --long, --gpu, --rounds."""
 
 import ipaddress
 import sys
@@ -39,20 +39,24 @@ settings.register_profile("fabric", deadline=None, max_examples=50)  # no wall-c
 settings.load_profile("fabric")
 
 
-# ---- the long form, and many rounds ----
+# ---- the long form, those for a GPU, and many rounds ----
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also the tests that are marked long: the long form of others")
+    parser.addoption(
+        "--gpu", nargs="?", const="cuda", help="the tests that are marked gpu and no others; cpu: a rehearsal"
+    )
     parser.addoption("--rounds", type=int, metavar="N", help="run the tests that are marked rounds N times, not a few")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
-    long = [item for item in items if item.get_closest_marker("long")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    is_gpu = config.getoption("--gpu") is not None
+    out = [item for item in items if (item.get_closest_marker("gpu") is not None) != is_gpu]
+    if not config.getoption("--long"):
+        out += [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture

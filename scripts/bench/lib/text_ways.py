@@ -54,11 +54,13 @@ class Run:
 class Ours:
     """The text engine, stepped as the device loop steps it when it has nothing else."""
 
-    def __init__(self, folder: Path, seats: int, threads: int, **changes: Any) -> None:  # Any: fields of ModelSpec
+    def __init__(
+        self, folder: Path, seats: int, threads: int, *, kind: str = "cpu", **changes: Any
+    ) -> None:  # Any: fields of ModelSpec
         spec = ModelSpec(
             id=ModelId("bench"), engine="text", modality=Modality.TEXT, path=str(folder), seats=seats, **changes
         )
-        self.engine: Engine = load(spec, DeviceSpec("cpu", 0, threads))
+        self.engine: Engine = load(spec, DeviceSpec(kind, 0, threads))
         self.engine.warm_up()
 
     def run(self, chats: Sequence[Chat]) -> Run:
