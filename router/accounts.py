@@ -27,7 +27,9 @@ from router.store.base import Records
 log = logging.getLogger(__name__)
 
 _FINISH_S: Final = 5.0  # for bookings that are under way when the router ends
-_TOGETHER_S: Final = 0.05  # what ended meanwhile is one commit; and each takes the interpreter from answers on their way
+_TOGETHER_S: Final = (
+    0.05  # what ended meanwhile is one commit; and each takes the interpreter from answers on their way
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,9 @@ class Accounts:
         while self._unwritten:
             await asyncio.sleep(_TOGETHER_S)
             calls, self._unwritten = self._unwritten, []
-            await asyncio.gather(*(self._write_one(spent) for spent in calls))  # each its own change, one commit for all
+            await asyncio.gather(
+                *(self._write_one(spent) for spent in calls)
+            )  # each its own change, one commit for all
 
     async def _write_one(self, spent: Sequence[Spent]) -> None:
         try:
