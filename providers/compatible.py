@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from protos.locality import is_local
 from protos.types import Modality, ModelId, ProviderId, TaskRequest, Tier
 from providers.catalog import Catalog, VendorModel
 from providers.keys import VendorKey
@@ -58,7 +59,11 @@ def compatible_provider(
     vendor = ProviderId(server.name)
     variable = f"FABRIC_COMPATIBLE_{server.name.upper().replace('-', '_')}_KEY"
     dialect = Dialect(
-        vendor=vendor, base_url=server.url, key_variable=variable, takes=catalog.server(server.name).takes
+        vendor=vendor,
+        base_url=server.url,
+        key_variable=variable,
+        bounds_itself=server.is_local or is_local(server.url),
+        takes=catalog.server(server.name).takes,
     )
     nature = Nature(
         kind="compatible",

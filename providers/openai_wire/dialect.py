@@ -21,6 +21,7 @@ class Dialect:
     base_url: str
     key_variable: str
     max_tokens: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    bounds_itself: bool = False  # it is sent no max_tokens where none is stated and nobody pays: it knows its context
     stop_limit: int = 0  # 0: any number
     takes: Mapping[str, str] = field(default_factory=dict)
 

@@ -89,8 +89,9 @@ def body(request: TextRequest, model: VendorModel, dialect: Dialect) -> Body:
         "messages": _messages(request),
         "stream": True,
         "stream_options": {"include_usage": True},
-        dialect.max_tokens: output_limit(request, model.bounds),
     }
+    if request.max_tokens is not None or model.price is not None or not dialect.bounds_itself:
+        sent[dialect.max_tokens] = output_limit(request, model.bounds)
     if request.temperature != 1.0:
         sent["temperature"] = request.temperature
     if request.top_p != 1.0:

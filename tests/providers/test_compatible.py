@@ -89,7 +89,17 @@ async def test_a_server_known_by_its_name_takes_its_own_params() -> None:
             _ = [event async for event in place.provider.run(Task(id=TaskId("t"), request=WORDS))]
         sent = place.vendor.bodies[-1]
     assert (sent["top_k"], sent["min_p"], sent["repeat_penalty"]) == (5, 0.1, 1.1)
-    assert (sent["max_tokens"], "max_completion_tokens" in sent) == (512, False)
+    assert "max_tokens" not in sent
+
+
+async def test_one_s_own_bound_holds_where_the_caller_states_none_and_the_answer_is_free() -> None:
+    """512 tokens beyond the prompt are too many for a small context, and are refused for that."""
+    async with compatible_place(("llama",)) as place:
+        for limit in (None, 7):
+            await run(place.provider, Task(id=TaskId("t"), request=TextRequest(prompt="one two", max_tokens=limit)))
+        sent = [body.get("max_tokens") for body in place.vendor.bodies[-2:]]
+    assert sent == [None, 7]
+    assert not any("max_completion_tokens" in body for body in place.vendor.bodies)
 
 
 async def test_one_that_nobody_knows_takes_openai_s_alone() -> None:
