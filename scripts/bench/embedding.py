@@ -33,6 +33,7 @@ from protos.types import EmbeddingRequest, Modality, ModelId, Task, TaskId
 from scripts.bench.lib.report import Row, publish
 from scripts.bench.lib.sentences import minilm, sentences
 
+STEP_TOKENS = 1024  # as the shipped models.toml has it
 Vectors = NDArray[np.float32]
 Way = Callable[[Sequence[str]], Vectors]
 
@@ -40,7 +41,13 @@ Way = Callable[[Sequence[str]], Vectors]
 def engine_of(path: str, seats: int, threads: int, dtype: str) -> Way:
     """Each text a request of its own, all at once."""
     spec = ModelSpec(
-        id=ModelId("bench"), engine="embedding", modality=Modality.EMBEDDING, path=path, seats=seats, dtype=dtype
+        id=ModelId("bench"),
+        engine="embedding",
+        modality=Modality.EMBEDDING,
+        path=path,
+        seats=seats,
+        step_tokens=STEP_TOKENS,
+        dtype=dtype,
     )
     engine = load(spec, DeviceSpec("cpu", 0, threads))
     engine.warm_up()

@@ -43,6 +43,7 @@ path = "{path}"
 default = true
 preload = true
 seats = 64
+step_tokens = 1024
 keep_alive = "forever"
 """
 
