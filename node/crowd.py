@@ -47,7 +47,7 @@ class Ahead:
 
 
 class Crowd:
-    """Every run of `entry` that has not ended. Its bound is kept here, where a full room is refused in the call itself.
+    """Every run of `entry` that waits or has a seat. Its bound is kept here, where a full room is refused in the call itself.
     Event loop only."""
 
     def __init__(self, entry: Entry) -> None:
@@ -86,9 +86,11 @@ class Crowd:
         self.seated[run.task.id] = run
 
     def leave(self, run: Run) -> None:
-        if self.seated.pop(run.task.id, None) is None:
-            del self.waiting[run.task.id]
+        """Its seat or its place is free: when the device is done with it, and at its end at the latest."""
+        if self.waiting.pop(run.task.id, None) is not None:
             self._discount(run)
+        else:
+            self.seated.pop(run.task.id, None)
 
     # ---- what one more finds ----
 

@@ -266,6 +266,7 @@ class NodeService:
                 run.output(event)
             case Ended():
                 assert run.done is not None, "a task ended on the device before it was sent there: this is a bug"
+                self._crowds[run.entry.spec.id].leave(run)
                 run.done.set_result(report)
                 self._learn(run, report)
             case Recalled():
