@@ -26,7 +26,7 @@ class Facts:
     dtype: torch.dtype
     layers: Sequence[LayerShape]
     capability: tuple[int, int] = (0, 0)  # of an NVIDIA device
-    reads_slots: bool = False  # torch's varlen_attn takes seqused_k: 2.12 and later
+    reads_slots: bool = False  # torch's varlen_attn takes seqused_k: 2.13 does, 2.11 does not
 
 
 @dataclass(frozen=True, slots=True)
