@@ -104,12 +104,13 @@ def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None)
 
 
 def _offers_of(request: RoutingRequest, snapshot: Snapshot, name: str) -> Sequence[Offer]:
-    """Those that may serve it there: one, or of an alias all that it stands for. name: the entry in a menu."""
+    """Those that may serve it there: one, or all that an alias stands for, or all defaults, as one may refuse what another
+    takes. name: the entry in a menu."""
     if snapshot.only_when_named and not request.model:
         return ()
     menu = snapshot.offers
     offers = (menu if type(menu) is Menu else Menu.of(menu)).found.get(name, ())
-    if len(offers) < 2:
+    if len(offers) < 2 or not request.model:
         return offers
     return [offer for offer in offers if request.model in offer.aliases] or offers[:1]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protos.errors import InputInvalid, ModelNotFound, NoProvider
 from protos.types import Modality, ModelId, ProviderId, TaskRequest, TextRequest, Tier
-from providers.base import Health, Offer, Snapshot
+from providers.base import Health, Offer, Snapshot, takes_all
 from providers.echo import Echo
 from providers.pricing import Bounds, Price
 from router.quotes import FREE
@@ -46,6 +46,22 @@ def unseen(name: str) -> Snapshot:
 
 def ids(request: RoutingRequest, *snapshots: Snapshot) -> list[str]:
     return [candidate.provider_id for candidate in order(request, snapshots).candidates]
+
+
+def test_a_second_default_serves_what_the_first_cannot_take() -> None:
+    def refuses(_request: TaskRequest) -> InputInvalid:
+        return InputInvalid("params.temperature: is not taken")
+
+    offers = [
+        Offer(model=ModelId(name), modality=Modality.TEXT, is_default=True, max_batch=4, refusal=refusal)
+        for name, refusal in (("choosy", refuses), ("older", takes_all))
+    ]
+    both = replace(place("vendor"), offers=offers)
+    warm = RoutingRequest(modality=Modality.TEXT, content=TextRequest(prompt="a", temperature=0.5))
+    route = order(warm, [both])
+    assert [candidate.model for candidate in route.candidates] == ["older"]
+    assert [(each.provider_id, "is not taken" in each.reason) for each in route.skipped] == [("vendor", True)]
+    assert [candidate.model for candidate in order(replace(warm, model="older"), [both]).candidates] == ["older"]
 
 
 def test_cost_comes_before_health_and_health_before_load() -> None:
