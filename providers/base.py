@@ -37,7 +37,7 @@ class Offer:
     bounds: Bounds = field(default_factory=Bounds)  # of what one request can use there
     aliases: Mapping[str, int] = field(default_factory=dict)  # that stand for it -> its place among their candidates
     refusal: Refusal = takes_all  # of what is not usual; lengths are in context_tokens and bounds
-    taste: str = ""  # offers of one taste refuse the same, each in its own words; "": it is of no other's
+    taste: str = ""  # offers of one taste have the same bounds and refuse the same, in words of their own; "": of none
 
 
 class Menu(tuple[Offer, ...]):

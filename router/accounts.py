@@ -108,7 +108,9 @@ class Account:
         )
         deed = leaving(self._asker, candidate)
         if attempt.quote.bound_micro or deed is not None:
-            await self._records.change(_begun(attempt, deed))
+            # Of a job also a power cut must not lose it: the job would be paid for again. A direct call ends with its
+            # router, and what it did cost is synced.
+            await self._records.change(_begun(attempt, deed), is_synced=self._job_id is not None)
         return Call(attempt, candidate.price, self._size, time.monotonic())
 
     def end(self, call: Call, *, finished: Finished | None = None, error: FabricError | None = None) -> None:

@@ -5,7 +5,8 @@ Not about who may be one and in which order (routing.py).
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias, overload
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias, overload
 
 from protos.errors import InputInvalid
 from protos.types import ModelId, ProviderId
@@ -40,8 +41,9 @@ class Skipped(NamedTuple):
     error: InputInvalid | None = None  # it has the model, which cannot take what is asked
 
 
-# What is compared, then its place among the able, which no other has, then what a candidate is made of.
-Ranked: TypeAlias = tuple[int, float, int, int, float, int, Snapshot, Offer]
+# What is compared, then what a candidate is made of.
+Ranked: TypeAlias = tuple[int, float, int, int, float, Snapshot, Offer]
+COMPARED: Final = itemgetter(slice(5))  # equal ones stay in the configured order
 
 
 class Candidates(Sequence[Candidate]):

@@ -11,7 +11,7 @@ from typing import Final
 
 from protos.errors import InputInvalid
 from protos.types import ImageRequest, TaskRequest, TextRequest, Tier, Usage
-from providers.base import Offer, Snapshot, takes_all
+from providers.base import Offer, Snapshot
 from providers.pricing import Bounds, cost_micro, expected_usage, most_usage, output_limit, size_of, typical_cost_micro
 from router.spending import Quote
 
@@ -37,31 +37,26 @@ class Needs:
         return size_of(self.request)
 
     @cached_property
-    def _refused(self) -> dict[str, bool]:
-        return {}  # by taste
-
-    def refusal(self, offer: Offer) -> InputInvalid | None:
-        """What the offer refuses of it, asked once of each taste while nothing is refused."""
-        if offer.refusal is takes_all or self._refused.get(offer.taste) is False:
-            return None
-        error = offer.refusal(self.request)
-        if offer.taste:
-            self._refused[offer.taste] = error is not None
-        return error
+    def taken(self) -> set[str]:
+        """The tastes whose offers can take it: one of each is asked while none refuses it."""
+        return set()
 
     @cached_property
-    def _usages(self) -> dict[int, tuple[Usage, Usage]]:
+    def _usages(self) -> dict[str, tuple[Usage, Usage]]:
         return {}
 
-    def at(self, bounds: Bounds) -> tuple[Usage, Usage]:
-        """The usage to expect of a model with these bounds, and the most there can be."""
+    def at(self, offer: Offer) -> tuple[Usage, Usage]:
+        """The usage to expect of the model, and the most there can be: the same for offers of one taste."""
+        usages = self._usages.get(offer.taste) if offer.taste else None
+        if usages is None:
+            usages = self._usages[offer.taste] = self._within(offer.bounds)
+        return usages
+
+    def _within(self, bounds: Bounds) -> tuple[Usage, Usage]:
         match self.request:
             case TextRequest() as request:
                 limit = output_limit(request, bounds) * request.n
-                if limit not in self._usages:
-                    expected, most = self.expected, self.most
-                    self._usages[limit] = replace(expected, output_tokens=limit), replace(most, output_tokens=limit)
-                return self._usages[limit]
+                return replace(self.expected, output_tokens=limit), replace(self.most, output_tokens=limit)
             case ImageRequest():  # charged by the picture or by the token, as the model is; its prompt is short
                 return expected_usage(self.request, bounds), most_usage(self.request, bounds)
             case _:
@@ -73,17 +68,24 @@ FREE: Final = Quote()
 
 def refusal_of(offer: Offer, needs: Needs) -> InputInvalid | None:
     """Why the model cannot take the request; None: it can, as far as can be told without it."""
-    request, context = needs.request, offer.context_tokens
-    if isinstance(request, TextRequest):
-        limit = offer.bounds.max_output_tokens
-        if limit and request.max_tokens is not None and request.max_tokens > limit:
-            return InputInvalid.at(
-                "params.max_tokens", f"is {request.max_tokens}: {offer.model} writes {limit} at most"
-            )
-        if context and needs.most.input_tokens > context and needs.expected.input_tokens > context * _SURELY:
-            told = f"is about {needs.expected.input_tokens} tokens long: {offer.model} reads {context} at most"
-            return InputInvalid.at("input", told)
-    return needs.refusal(offer)
+    if offer.taste in needs.taken:
+        return None
+    error = _too_long(offer, needs) or offer.refusal(needs.request)
+    if error is None and offer.taste:
+        needs.taken.add(offer.taste)
+    return error
+
+
+def _too_long(offer: Offer, needs: Needs) -> InputInvalid | None:
+    request, context, limit = needs.request, offer.context_tokens, offer.bounds.max_output_tokens
+    if not isinstance(request, TextRequest):
+        return None
+    if limit and request.max_tokens is not None and request.max_tokens > limit:
+        return InputInvalid.at("params.max_tokens", f"is {request.max_tokens}: {offer.model} writes {limit} at most")
+    if context and needs.most.input_tokens > context and needs.expected.input_tokens > context * _SURELY:
+        told = f"is about {needs.expected.input_tokens} tokens long: {offer.model} reads {context} at most"
+        return InputInvalid.at("input", told)
+    return None
 
 
 def is_free(snapshot: Snapshot, offer: Offer) -> bool:
@@ -102,7 +104,7 @@ def estimated_micro(offer: Offer, needs: Needs | None) -> float:
         return math.inf
     if needs is None:
         return typical_cost_micro(offer.price, offer.bounds)
-    return cost_micro(needs.at(offer.bounds)[0], offer.price, needs.size)
+    return cost_micro(needs.at(offer)[0], offer.price, needs.size)
 
 
 def quote_of(offer: Offer, needs: Needs | None) -> Quote | None:
@@ -112,7 +114,7 @@ def quote_of(offer: Offer, needs: Needs | None) -> Quote | None:
     if needs is None:
         typical = typical_cost_micro(offer.price, offer.bounds)
         return Quote(estimated_micro=typical, bound_micro=typical)
-    expected, most = needs.at(offer.bounds)
+    expected, most = needs.at(offer)
     return Quote(
         estimated_micro=cost_micro(expected, offer.price, needs.size),
         bound_micro=cost_micro(most, offer.price, needs.size),

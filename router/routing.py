@@ -10,7 +10,7 @@ from typing import Final
 from protos.errors import FabricError, ModelNotFound, NoProvider
 from protos.types import Modality, ModelId, TaskRequest, Tier
 from providers.base import Menu, Offer, Snapshot, entry, takes_all
-from router.candidates import Candidate, Candidates, Ranked, Skipped
+from router.candidates import COMPARED, Candidate, Candidates, Ranked, Skipped
 from router.quotes import Needs, estimated_micro, is_free, quote_at, refusal_of
 from router.spending import Quote, shown
 
@@ -78,15 +78,18 @@ def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
             skipped.append(_unavailable(snapshot))
         for offer in offers:
             place = first.setdefault(offer.model, len(first))
-            if reason is None and (obstacle := _obstacle(request, snapshot, offer, needs)) is not None:
+            if reason is not None:
+                continue
+            obstacle = _obstacle(request, snapshot, offer, needs)
+            if obstacle is None:
+                able.append(_ranked(request, snapshot, offer, needs, place))
+            else:
                 skipped.append(obstacle)
-            elif reason is None:
-                able.append((*_rank(request, snapshot, offer, needs), place, _load(offer), len(able), snapshot, offer))
     if not able:
         if not first:
             _check_model(request, snapshots)
         raise _nobody(request, skipped)
-    able.sort()
+    able.sort(key=COMPARED)
     depends = needs is None and any(offer.refusal is not takes_all or not is_free(at, offer) for *_, at, offer in able)
     return Route(Candidates(able, request.model, needs), skipped, depends)
 
@@ -127,15 +130,12 @@ def _obstacle(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: 
     return _unavailable(snapshot) if snapshot.health.status == "unavailable" else None
 
 
-def _rank(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None) -> tuple[int, float, int]:
-    preferred = offer.aliases.get(request.model or "", 0)
+def _ranked(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None, place: int) -> Ranked:
+    """One tuple and few calls: it is made for each place."""
+    preferred = offer.aliases.get(request.model, 0) if request.model and offer.aliases else 0
     cost_micro = 0 if is_free(snapshot, offer) else estimated_micro(offer, needs)
-    return preferred, cost_micro, _HEALTH_RANK[snapshot.health.status]
-
-
-def _load(offer: Offer) -> float:
-    """Tasks there already, in batches."""
-    return (offer.waiting + offer.running) / (offer.max_batch or 1)
+    load = (offer.waiting + offer.running) / (offer.max_batch or 1)  # tasks there already, in batches
+    return preferred, cost_micro, _HEALTH_RANK[snapshot.health.status], place, load, snapshot, offer
 
 
 def _unavailable(snapshot: Snapshot) -> Skipped:
@@ -166,7 +166,7 @@ def _absent(request: RoutingRequest) -> str:
 
 
 def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer], absent: str) -> str | None:
-    if request.tier not in (None, snapshot.tier):
+    if request.tier is not None and request.tier is not snapshot.tier:
         return f"is of tier {snapshot.tier}, {request.tier} was asked for"
     if request.privacy == "local_only" and snapshot.is_remote:
         return BOXED

@@ -82,9 +82,12 @@ class Records(Protocol):
     """The database of the store, for what is not a job: one file of this package per resource, with its tables and its
     reads and writes as plain functions of a connection."""
 
-    async def change(self, make: Callable[[Connection, float], Result]) -> Result:
+    async def change(self, make: Callable[[Connection, float], Result], *, is_synced: bool = True) -> Result:
         """What `make(connection, now)` returns, once it is durable. It runs on the writer's thread, within the next
-        group commit, so it must be short. A FabricError that it raises undoes its own changes and is raised here."""
+        group commit, so it must be short. A FabricError that it raises undoes its own changes and is raised here.
+
+        is_synced: a power cut does not undo it either. Without, no process that is killed loses it, and the next commit
+        that is synced, of anything, takes it along."""
         ...
 
     async def look(self, read: Callable[[Connection], Result]) -> Result:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from protos.errors import InvalidRequest
 
 READERS: Final = 2  # connections that read; more only fight over the interpreter
+_SYNCHRONOUS: Final = "synchronous"  # of a connection, in what SQLAlchemy keeps beside it
 _BUSY_S: Final = 10.0  # wait for a lock that another program, such as a backup, holds on the file
 
 
@@ -60,7 +61,8 @@ def _sqlite_engine(path: Path, connections: int, synchronous: str) -> Engine:
         connect_args={"check_same_thread": False, "isolation_level": None, "timeout": _BUSY_S},
     )
 
-    def prepare(connection: Any, _record: Any) -> None:  # Any: the driver's connection and the pool's record of it
+    def prepare(connection: Any, record: Any) -> None:  # Any: the driver's connection and the pool's record of it
+        record.info[_SYNCHRONOUS] = synchronous
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA cache_size = -32768")  # KiB
@@ -72,6 +74,14 @@ def _sqlite_engine(path: Path, connections: int, synchronous: str) -> Engine:
 
 def _begin_immediate(connection: Any) -> None:  # Any: SQLAlchemy's event signature
     connection.connection.cursor().execute("BEGIN IMMEDIATE")  # through SQLAlchemy it takes three times as long
+
+
+def sync(connection: Connection, *, is_synced: bool) -> None:
+    """Between transactions: whether the next is on the disk when it is committed. Where nothing is kept, none ever is."""
+    now, wanted = connection.info[_SYNCHRONOUS], "FULL" if is_synced else "NORMAL"
+    if now not in (wanted, "OFF"):
+        connection.connection.cursor().execute(f"PRAGMA synchronous = {wanted}")
+        connection.info[_SYNCHRONOUS] = wanted
 
 
 # ---- statements that run for each job ----

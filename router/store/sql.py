@@ -142,8 +142,8 @@ class SqlStore:
             raise unknown_job(job_id)
         return job
 
-    async def change(self, make: Callable[[Connection, float], Result]) -> Result:
-        return cast(Result, await self._write(Change(make)))
+    async def change(self, make: Callable[[Connection, float], Result], *, is_synced: bool = True) -> Result:
+        return cast(Result, await self._write(Change(make, is_synced)))
 
     # ---- reads ----
 

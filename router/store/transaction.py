@@ -103,9 +103,10 @@ Result_co = TypeVar("Result_co", covariant=True)
 @dataclass(frozen=True, slots=True)
 class Change(Generic[Result_co]):
     """A write of something that is not a job: keys, webhooks, assets, budgets. `make` gets the connection and the time
-    (UTC seconds); what it raises undoes what it did, and nothing else of the group."""
+    (UTC seconds); what it raises undoes what it did, and nothing else of the group. is_synced: see Records.change."""
 
     make: Callable[[Connection, float], Result_co]
+    is_synced: bool = True
 
 
 Write = Operation[Any] | Claim | Change[Any]  # Any: each has a result of its own
@@ -124,14 +125,15 @@ def run(connection: Connection, writes: Sequence[Write], clock: Callable[[], flo
     send the next write cannot tell."""
     now, written = clock(), Written([None] * len(writes))
     operations = {index: write for index, write in enumerate(writes) if not isinstance(write, Claim | Change)}
-    group = _read(connection, list(operations.values()), now)
-    for index, operation in operations.items():
-        try:
-            written.outcomes[index] = operation.apply(group)
-        except FabricError as exc:
-            written.outcomes[index] = exc
-    _write(connection, group)
-    written.events.extend(group.events)
+    if operations:
+        group = _read(connection, list(operations.values()), now)
+        for index, operation in operations.items():
+            try:
+                written.outcomes[index] = operation.apply(group)
+            except FabricError as exc:
+                written.outcomes[index] = exc
+        _write(connection, group)
+        written.events.extend(group.events)
     for index, write in enumerate(writes):
         if isinstance(write, Change):
             written.outcomes[index] = _change(connection, write, now)

@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from protos.errors import FabricError, Internal, Overloaded
 from router.jobs import JobEvent
 from router.store import transaction
-from router.store.transaction import Write, Written
+from router.store.dialect import sync
+from router.store.transaction import Change, Write, Written
 
 GROUP_LIMIT: Final = 512  # writes in one transaction, and what came with the last of them
 QUEUE_LIMIT: Final = 20_000  # writes that wait; at 1,000 jobs/s that is several seconds behind
@@ -125,6 +126,7 @@ def _resolve(future: "asyncio.Future[Any]", outcome: object) -> None:  # Any: as
 def _commit(connection: Connection, writes: Sequence[Write], clock: Callable[[], float]) -> Written:
     """One transaction. When the database refuses it, each write gets one of its own, so that only the culprit fails."""
     try:
+        sync(connection, is_synced=any(not isinstance(write, Change) or write.is_synced for write in writes))
         with connection.begin():
             return transaction.run(connection, writes, clock)
     except Exception as exc:  # noqa: BLE001  # the top of the writer's loop: its callers are told, the thread lives on

@@ -1,15 +1,16 @@
 """A streamed remote answer through the router, against the vendor's stand-in alone, and against LiteLLM's proxy.
 
-    python scripts/bench/remote.py [--rounds 3] [--calls 60] [--at-once 8] [--words 64] [--litellm PATH]
+    python scripts/bench/remote.py [--rounds 3] [--calls 60] [--at-once 8] [--words 64] [--paced-words 256] [--litellm PATH]
 
 All before the same stand-in of OpenAI's API, over its own wire: /v1/chat/completions with stream. Each round has three parts:
 so many calls one after another, in turns so that a busy machine slows all alike, of which the median until the first word
 counts; as many, so many at once, of a vendor that writes as fast as the stand-in can, which is more than any model does; and
-words a second of streams of a vendor that writes 150 a second in each. PATH: the command of LiteLLM's proxy, by default that of
-.venv-peer-litellm (scripts/bench/peers litellm); "" leaves it out. None of them asks for a key or limits anybody; the router
-alone writes what each call may cost before it and what it did cost after it, to the disk.
+words a second of longer answers, from the request to the last word, of a vendor that writes 150 a second in each. PATH: the
+command of LiteLLM's proxy, by default that of .venv-peer-litellm (scripts/bench/peers litellm); "" leaves it out. None of them
+asks for a key or limits anybody; the router alone writes what each call may cost before it and what it did cost after it, to
+the disk.
 """
-# minutes: 3
+# minutes: 4
 # peers: litellm
 
 import argparse
@@ -56,7 +57,8 @@ class Round:
 Figures = Mapping[str, Sequence[Round]]  # by target
 
 
-async def measured(targets: Mapping[str, Target], rounds: int, calls: int, at_once: int, words: int) -> Figures:
+async def measured(targets: Mapping[str, Target], rounds: int, calls: int, at_once: int, paced_words: int) -> Figures:
+    paced = {name: Target(target.port, paced_words) for name, target in targets.items()}
     for target in targets.values():
         await _until_up(target)
         await _rate(target, FLAT_OUT, 2 * at_once, at_once)  # the first pay for what is made once
@@ -68,8 +70,8 @@ async def measured(targets: Mapping[str, Target], rounds: int, calls: int, at_on
                 first_s[name].append((await target.call(FLAT_OUT))[0])
         for name, target in targets.items():
             per_s = await _rate(target, FLAT_OUT, calls, at_once)
-            paced = await _rate(target, PACED, 4 * at_once, at_once) * words
-            found[name].append(Round(statistics.median(first_s[name]) * 1000, per_s, paced))
+            paced_per_s = await _rate(paced[name], PACED, 2 * at_once, at_once) * paced_words
+            found[name].append(Round(statistics.median(first_s[name]) * 1000, per_s, paced_per_s))
     return found
 
 
@@ -208,15 +210,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--words", type=int, default=64)
+    parser.add_argument("--words", type=int, default=64, help="of an answer")
+    parser.add_argument("--paced-words", type=int, default=256, help="of an answer of the vendor with a pace")
     parser.add_argument("--litellm", default=str(LITELLM), help="its command; where there is none, without it")
     options = parser.parse_args()
     if not Path(options.litellm).exists():
         options.litellm = ""
     with tempfile.TemporaryDirectory() as name, doors(Path(name), options.litellm) as ports:
         targets = {door: Target(port, options.words) for door, port in ports.items()}
-        found = asyncio.run(measured(targets, options.rounds, options.calls, options.at_once, options.words))
-    publish("remote", rows_of(found), calls=options.calls, at_once=options.at_once, words=options.words)
+        found = asyncio.run(measured(targets, options.rounds, options.calls, options.at_once, options.paced_words))
+    asked = {name: getattr(options, name) for name in ("calls", "at_once", "words", "paced_words")}
+    publish("remote", rows_of(found), **asked)
 
 
 if __name__ == "__main__":

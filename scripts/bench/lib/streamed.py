@@ -15,7 +15,7 @@ class Target:
     """One door of OpenAI's wire. Connections are kept where the other side keeps them."""
 
     def __init__(self, port: int, words: int) -> None:
-        self._port = port
+        self.port = port
         self._requests = {model: self._request(model, words) for model in (FLAT_OUT, PACED)}
         self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -60,7 +60,7 @@ class Target:
             kept = self._kept.pop()
             if not kept[0].at_eof():  # servers close what was idle for some seconds
                 return kept
-        return await asyncio.open_connection("127.0.0.1", self._port)
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def is_up(self) -> bool:
         try:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from scripted import LANE, ORGANIZATION, ManualClock, a_job, claimed, next_due_of
+from sqlalchemy import Connection
 
 from protos.errors import Conflict, Internal, InvalidRequest, Overloaded
 from router.jobs import EventKind, JobEvent, JobState
@@ -163,3 +165,37 @@ async def test_a_folder_that_cannot_be_written_is_refused_with_what_to_change(tm
         InvalidRequest, match=r"deep/jobs\.db cannot be written \(.+\): name another folder with --data"
     ):
         await at(tmp_path).open()
+
+
+async def test_a_change_that_need_not_be_synced_is_not_unless_one_beside_it_is(tmp_path: Path) -> None:
+    def level(connection: Connection, _now: float) -> int:
+        return int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    full, normal = 2, 1
+    store = at(tmp_path)
+    await store.open()
+    try:
+        assert await store.change(level) == full
+        assert await store.change(level, is_synced=False) == normal
+        assert await asyncio.gather(store.change(level, is_synced=False), store.change(level)) == [full, full]
+        assert await asyncio.gather(store.change(level, is_synced=False), store.create(a_job(), 10)) == [full, ANY]
+    finally:
+        await store.close()
+
+
+async def test_a_change_that_is_not_synced_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "from router.store.sql import SqlStore\n"
+        "async def main():\n"
+        "    store = SqlStore(sys.argv[1], lambda _: None)\n"
+        "    await store.open()\n"
+        "    await store.change(lambda c, _: c.exec_driver_sql('CREATE TABLE kept AS SELECT 7 AS n'), is_synced=False)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    path = tmp_path / "jobs.db"
+    killed = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, f"sqlite:///{path}"], check=False)
+    assert killed.returncode == -9
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchall() == [(7,)]
