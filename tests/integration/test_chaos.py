@@ -38,6 +38,7 @@ OUT, FAILURES, OPEN_S = "groq", 5, 10.0  # the place that goes out, and how the 
 UNDER_WAY_S = 1.0  # in which what was sent before the opening has come
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5", "groq": "fast-8b", "together": "wide-70b"}
 TARIFFS = {
+    "gpt-6-luna": Tariff(input_micro=100_000, cached_micro=10_000, output_micro=500_000),
     "gpt-4o-mini": Tariff(input_micro=150_000, cached_micro=75_000, output_micro=600_000),
     "claude-haiku-4-5": Tariff(input_micro=1_000_000, cached_micro=100_000, output_micro=5_000_000),
     "fast-8b": Tariff(input_micro=50_000, cached_micro=50_000, output_micro=80_000),
