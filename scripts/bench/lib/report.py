@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[3]
 NOT_INSTALLED = "peer not installed"
 
@@ -91,11 +93,23 @@ def circumstances() -> dict[str, object]:
         "machine": platform.machine(),
         "processor": _processor(),
         "load": round(os.getloadavg()[0], 1),
+        "stolen": _stolen(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "transformers")},
         "commit": _commit(),
         "day": time.strftime("%Y-%m-%d"),
     }
+
+
+_BEGAN = psutil.cpu_times()
+
+
+def _stolen() -> float:
+    """The part of the processors' time, since this process began, that a virtual machine's host gave to others. Where it is
+    not told: 0."""
+    now = psutil.cpu_times()
+    passed = sum(now) - sum(_BEGAN)
+    return round((getattr(now, "steal", 0.0) - getattr(_BEGAN, "steal", 0.0)) / passed, 3) if passed else 0.0
 
 
 def _short(figure: float) -> float:

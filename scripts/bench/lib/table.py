@@ -48,6 +48,8 @@ def _circumstances(line: Mapping[str, Any]) -> str:
     facts = ", ".join(f"{name} {value}" for name, value in line["facts"].items())
     versions = ", ".join(f"{name} {line[name]}" for name in ("python", "torch", "transformers") if line[name])
     machine = f"{line['cpus']} x {line['processor'] or line['machine']}, load {line['load']:g}"
+    if "stolen" in line:
+        machine += f", {line['stolen']:.0%} of their time given to other guests"
     where = f"{machine}; {versions}; commit {line['commit']}, {line.get('day', 'an earlier day')}"
     return f"- `scripts/bench/run {line['bench'].split()[0]}` ({line['bench']}): {where}" + (
         f"; {facts}" if facts else ""
