@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -134,15 +135,16 @@ async def test_thirty_two_chats_at_once_answer_as_one_by_one(client: httpx.Async
         assert job["output"]["text"] == alone.json()["data"]["output"]["text"]  # type: ignore[index]
 
 
-async def test_the_tour_shows_right_answers(box: Box) -> None:
-    tour = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "router.cli", "tour", "--url", box.url, cwd=ROOT, stdout=subprocess.PIPE
-    )
+async def test_the_tour_shows_right_answers(box: Box, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "router.cli", "tour", "--url", box.url]
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    tour = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=here, stdout=subprocess.PIPE)
     output = (await tour.communicate())[0].decode()
     assert tour.returncode == 0, output
     assert "7" in output
     assert "A kitten naps on the couch." in output
     assert f"{box.url}/docs" in output
+    assert (tmp_path / "a-red-circle.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.rounds(1)
