@@ -197,6 +197,8 @@ def _decision(facts: Facts) -> tuple[list[Json], list[Json]]:
 
 def _moved_on(job: Job, first: Json) -> Iterator[Json]:
     """Where it is, or was last, when that is not where it first went; its usage has every call with its error."""
+    if job.provider_id is None:  # it was read a moment before the event of its start
+        return
     if (job.provider_id, job.model) != (first["provider_id"], first["model"]):
         reason = f"was asked when {first['model']} at {first['provider_id']} had failed"
         yield {"provider_id": job.provider_id, "model": job.model, "reason": reason}

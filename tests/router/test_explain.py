@@ -228,6 +228,11 @@ def test_one_that_started_shows_what_was_decided_then() -> None:
     assert found.skipped == [{"provider_id": "echo", "reason": "is not asked"}]
 
 
+def test_one_that_was_read_just_before_its_start_is_told_by_its_event() -> None:
+    found = explained(a_waiting_job(), events=(STARTED,))
+    assert [each["provider_id"] for each in found.candidates] == ["node"]
+
+
 def test_attempts_are_told_with_their_causes() -> None:
     second = Dispatch(provider_id="node", model="parrot", has_started=True, began_at=NOW - 1)
     found = explained(a_running_job(), events=(STARTED, RETRYING), dispatch=second)

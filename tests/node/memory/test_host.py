@@ -53,7 +53,7 @@ def test_a_peak_is_seen_though_it_is_gone_at_the_end() -> None:
         return len(block)
 
     size, peak = host.peak_during(spike)
-    assert peak >= size
+    assert peak >= size - (1 << 20)  # what other threads gave back meanwhile
     assert host.peak_during(lambda: None)[1] < size
 
 
