@@ -195,7 +195,8 @@ class ComfyStandIn:
                 del self._sockets[prompt.client_id]
                 await socket.close(1011)
                 return
-        await send(socket)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # its reader goes: as the real one, it draws on
+            await send(socket)
 
     # ---- drawing ----
 
