@@ -1,6 +1,7 @@
 """A real `fabric-node up`: a supervisor, a router and a node as processes of their own, on free ports."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 READY_S = 90.0  # on two busy cores, with the real models
+_FIRST_PORT, _PORTS = 12_000, 20_000  # below what systems give away themselves: Linux from 32768, others from 49152
+_places = itertools.count(os.getpid() * 199)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,16 @@ async def _answers(client: httpx.AsyncClient) -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """One that nobody has and that nobody is given: the system gives connections, and servers on port 0, higher ones.
+
+    It is used seconds later, and again after a kill, while other processes open thousands of connections. Those that ask
+    here begin at places of their own.
+    """
+    for _ in range(_PORTS):
+        port = _FIRST_PORT + next(_places) % _PORTS
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 @asynccontextmanager
@@ -86,5 +96,5 @@ async def running(data: Path, models: Path, **environment: str) -> AsyncIterator
         try:
             await box.stop()
         finally:
-            for survivor in psutil.wait_procs(family, timeout=5)[1]:
+            for survivor in psutil.wait_procs(family, timeout=30)[1]:
                 survivor.kill()
