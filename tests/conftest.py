@@ -1,11 +1,11 @@
-"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock, --long, --gpu, --rounds."""
+"""What every test gets: a guard that refuses any connection off this machine, hypothesis without a clock or chance, --long, --gpu, --rounds."""
 
 import ipaddress
 import sys
 from typing import Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _LOCAL_NAMES: Final = frozenset({"", "localhost"})
 
@@ -35,8 +35,11 @@ def _refuse_outside(event: str, args: tuple[Any, ...]) -> None:  # Any: what the
 
 sys.addaudithook(_refuse_outside)
 
-settings.register_profile("fabric", deadline=None, max_examples=50)  # no wall-clock assertions: machines are shared
-settings.load_profile("fabric")
+# No wall-clock assertions: machines are shared. The same examples each time, so that a change fails by itself and not by
+# chance; --long looks for others.
+_UNTIMED: Final = {"deadline": None, "max_examples": 50, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_UNTIMED)
+settings.register_profile("others", **_UNTIMED)
 
 
 # ---- the long form, those for a GPU, and many rounds ----
@@ -48,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gpu", nargs="?", const="cuda", help="the tests that are marked gpu and no others; cpu: a rehearsal"
     )
     parser.addoption("--rounds", type=int, metavar="N", help="run the tests that are marked rounds N times, not a few")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("others" if config.getoption("--long") else "same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -81,7 +81,7 @@ async def test_a_caller_gets_the_events_before_the_error() -> None:
 
 async def test_a_reader_waits_for_the_next_event() -> None:
     caller = Caller([])
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         reading = group.create_task(anext(caller.read()))
         await asyncio.sleep(0)  # it waits now
         caller.push(TextDelta("a"))

@@ -74,7 +74,7 @@ def collected(all_told: Iterable[pb.Told]) -> dict[int, str]:
 async def test_calls_that_speak_at_once_are_one_message() -> None:
     place, asked = Place(), Asked(begin(1, 2, 3), None)  # type: ignore[arg-type]  # None: the end
     place.gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         told = [each async for each in Many(place.execute).serve(asked.__aiter__())]
     assert collected(told) == dict.fromkeys((1, 2, 3), "0 1 ended")
     assert len(told) < 3
@@ -86,7 +86,7 @@ async def test_calls_that_speak_at_once_are_one_message() -> None:
 async def test_an_error_ends_its_call_alone(raised: Exception, told_as: type[FabricError]) -> None:
     place, asked = Place(error=raised), Asked(begin(1), begin(2), None)  # type: ignore[arg-type]  # as above
     place.gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         told = [each async for each in Many(place.execute).serve(asked.__aiter__())]
     assert collected(told) == {1: "0 1 failed", 2: "0 1 failed"}
     error = from_bytes(told[-1].calls[-1].error, "the node")
@@ -98,7 +98,7 @@ async def test_who_leaves_a_call_ends_it_and_no_other() -> None:
     place, asked = Place(), Asked(begin(1, 2))
     serving = Many(place.execute).serve(asked.__aiter__())
     heard = asyncio.ensure_future(anext(serving))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await place.until(lambda: len(place.begun) == 2)
         asked.queue.put_nowait(pb.Calls(leave=[1]))
         await place.until(lambda: place.closed == ["task-1"])
@@ -110,7 +110,7 @@ async def test_who_leaves_a_call_ends_it_and_no_other() -> None:
 
 async def test_a_call_that_is_left_as_it_begins_does_not_hold_up_the_end() -> None:
     place, asked = Place(), Asked(pb.Calls(begin=begin(1).begin, leave=[1]), None)  # type: ignore[arg-type]  # as above
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert [each async for each in Many(place.execute).serve(asked.__aiter__())] == []
 
 
@@ -118,7 +118,7 @@ async def test_a_stream_that_is_closed_ends_its_calls() -> None:
     place, asked = Place(), Asked(begin(1, 2))
     serving = Many(place.execute).serve(asked.__aiter__())
     heard = asyncio.ensure_future(anext(serving))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await place.until(lambda: len(place.begun) == 2)
         heard.cancel()
         await asyncio.wait({heard})
@@ -130,7 +130,7 @@ async def test_calls_wait_for_a_reader_who_is_behind(monkeypatch: pytest.MonkeyP
     place, asked = Place(events=1000), Asked(begin(1))
     place.gate.set()
     serving = Many(place.execute).serve(asked.__aiter__())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         first = await anext(serving)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -143,6 +143,6 @@ async def test_calls_wait_for_a_reader_who_is_behind(monkeypatch: pytest.MonkeyP
 async def test_a_number_that_is_in_use_ends_the_stream() -> None:
     place, asked = Place(), Asked(begin(1), begin(1))
     with pytest.raises(InputInvalid, match="is 1, which a call of this stream has that runs"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             [each async for each in Many(place.execute).serve(asked.__aiter__())]
     assert place.closed == ["task-1"]

@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Start:
         command = [sys.executable, "-m", "node.cli", "--data", str(tmp_path), "--models", str(tmp_path / "models.toml")]
         process = await asyncio.create_subprocess_exec(*command, "--device", "cpu", *arguments, cwd=ROOT, stderr=PIPE)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 yield process
         finally:
             if process.returncode is None:
@@ -95,7 +95,7 @@ async def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> N
     node = [sys.executable, "-m", "node.cli", "--listen", "127.0.0.1:0", "--device", "cpu", "--exit-with-parent"]
     node += ["--data", str(tmp_path), "--models", str(tmp_path / "models.toml")]
     parent_code = f"import subprocess; p = subprocess.Popen({node!r}); print(p.pid, flush=True); p.wait()"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         parent = await asyncio.create_subprocess_exec(
             sys.executable, "-c", parent_code, cwd=ROOT, stdout=PIPE, stderr=PIPE
         )
@@ -140,7 +140,7 @@ async def test_a_call_that_keeps_the_interpreters_lock_ends_the_process_too() ->
         "import ctypes; from node.watchdog import Watchdog;"
         "Watchdog(0.5).look(None); ctypes.PyDLL(None).pause()"  # PyDLL: the lock is kept
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stderr=PIPE)
         said = await last_words(process)
     assert process.returncode == 1

@@ -61,7 +61,7 @@ def states(client: Any) -> dict[str, ModelState]:
 
 @pytest.fixture(autouse=True)
 async def bound() -> AsyncIterator[None]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield
 
 

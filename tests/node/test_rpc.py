@@ -72,7 +72,7 @@ def text(task_id: str = "t", prompt: str = "hello big world", **more: Any) -> Ta
 
 @pytest.fixture(autouse=True)
 async def bound() -> AsyncIterator[None]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield
 
 

@@ -45,7 +45,7 @@ async def failing() -> AsyncIterator[tuple[Failing, grpc.aio.Channel]]:
     await server.stop(None)
 
 
-async def received(channel: grpc.aio.Channel, timeout_s: float = 20) -> FabricError:
+async def received(channel: grpc.aio.Channel, timeout_s: float = 60) -> FabricError:
     call = channel.unary_unary("/any/Call")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", timeout=timeout_s)

@@ -48,7 +48,7 @@ from providers.workflow import read_workflow
 
 DRAW = ImageRequest(prompt="a red fox", width=32, height=16, steps=4, seed=7)
 QUICK = Pace(healthy_s=0.05, failing_s=(0.02,))
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ async def test_calls_that_begin_together_are_one_message() -> None:
     node = Node()
     stream = Stream(node, (), "the node")
     calls = [asyncio.create_task(collected(stream, f"task-{n}")) for n in range(3)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         asked = await node.asked.get()
         assert [call.task.id for call in asked.begin] == ["task-0", "task-1", "task-2"]
         for call in asked.begin:
@@ -65,7 +65,7 @@ async def test_a_reader_who_goes_away_leaves_its_call() -> None:
     stream = Stream(node, (), "the node")
     events = stream.run(pb.Task(id="task"))
     first = asyncio.ensure_future(anext(events))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         (call,) = (await node.asked.get()).begin
         node.says(call.number, "one")
         assert (await first).output.text == "one"
@@ -79,7 +79,7 @@ async def test_a_stream_that_ends_ends_its_calls() -> None:
     node = Node()
     stream = Stream(node, (), "the node")
     call = asyncio.create_task(collected(stream, "task"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await node.asked.get()
         node.told.put_nowait(None)
         with pytest.raises(NodeUnavailable, match="the node ended the stream of calls"):
@@ -94,7 +94,7 @@ async def test_what_a_reader_does_not_take_is_held_up_to_a_bound(monkeypatch: py
     stream = Stream(node, (), "the node")
     slow, quick = stream.run(pb.Task(id="slow")), asyncio.create_task(collected(stream, "quick"))
     first = asyncio.ensure_future(anext(slow))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         begun = list((await node.asked.get()).begin)
         numbers = {
             call.task.id: call.number

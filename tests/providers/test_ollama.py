@@ -50,7 +50,7 @@ from providers.watched import Pace, Watched
 
 QUICK = Pace(healthy_s=0.05, failing_s=(0.02,))
 CHAT, EMBED = "llama3.2:3b", "nomic-embed-text:latest"
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ SOUND = Blob(b"\0" * 64_000, "audio/wav")  # 2 s
 HEAR = AudioRequest(audio=SOUND)
 QUICK = Pace(healthy_s=0.05, failing_s=(0.02,))
 SMALL = "Systran/faster-whisper-small"
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from box import ROOT
 
 def test_a_mistake_is_one_line_and_status_2() -> None:
     command = [sys.executable, "-m", "router.cli", "up", "--once"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("fabric-node: --once: is given without --tour")
     assert ended.stderr.count("\n") == 1
@@ -31,4 +31,4 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly() -> None:
 def test_a_node_and_the_command_line_start_without_an_http_client() -> None:
     """Its import takes a fifth of a second; the router alone calls others."""
     code = "import sys, router.commands, node.cli, node.daemon; sys.exit('httpx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, check=False).returncode == 0

@@ -15,7 +15,7 @@ from router.outbound import REDIRECTS, Outbound, TargetFailed
 from router.targets import Allowed, TargetRefused
 
 HERE = Allowed.of(["127.0.0.1"])
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 @dataclass(slots=True)

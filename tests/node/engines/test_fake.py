@@ -154,7 +154,7 @@ def test_a_closed_gate_holds_the_step() -> None:
     thread.start()
     assert engine.seated == 1
     gate.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert engine.seated == 0
 
 

@@ -74,7 +74,7 @@ async def test_what_is_refused_cancelled_or_wrong_is_recorded_as_such(start_node
     def beside(spec: ModelSpec) -> FakeEngine:  # or the loop would not take the next one in while the gate is closed
         return FakeEngine(spec, faults=Faults(gate=gate), beside_threads=1)
 
-    async with asyncio.timeout(30), start_node(models, load=beside, trace=str(path)) as client:
+    async with asyncio.timeout(60), start_node(models, load=beside, trace=str(path)) as client:
         await client.error_of(Task(id=TaskId("bad"), request=TextRequest(prompt=""), timeout_s=9.0))
         seated = client.events(Task(id=TaskId("a"), request=TextRequest(prompt="a b"), priority=70))
         while not isinstance(await anext(seated), Started):

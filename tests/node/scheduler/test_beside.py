@@ -31,7 +31,7 @@ from node.scheduler.policy import WAKE_CREDIT_S
 from protos.errors import FabricError, Internal
 from protos.types import Modality, ModelId, Task, TaskId, TextRequest
 
-BOUND_S = 20.0  # on every wait
+BOUND_S = 60.0  # on every wait
 EARS, TALK = ModelId("ears"), ModelId("talk")
 LONG = " ".join("w" * 250)
 

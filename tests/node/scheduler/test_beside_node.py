@@ -36,7 +36,7 @@ HEARD = Task(id=TaskId("heard"), request=AudioRequest(audio=Blob(bytes(64_000)))
 
 @pytest.fixture(autouse=True)
 async def bound() -> AsyncIterator[None]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield
 
 

@@ -351,7 +351,7 @@ def test_no_call_is_under_way_while_the_loop_waits_for_a_message() -> None:
     thread = threading.Thread(target=loop.run)
     thread.start()
     loop.send(Stop())
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
@@ -361,6 +361,6 @@ def test_the_thread_ends_by_message_and_closes_its_engines() -> None:
     thread = threading.Thread(target=bench.loop.run)
     thread.start()
     bench.loop.send(Stop())
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
     assert engine.is_closed

@@ -9,7 +9,7 @@ from wrapping import Gather
 from protos.types import Task, TaskEvent, TaskId, TextRequest
 from providers.base import Provider
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @pytest.fixture

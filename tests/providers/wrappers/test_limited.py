@@ -11,7 +11,7 @@ from protos.errors import Cancelled, Overloaded
 from protos.types import Queued, Task, TaskId
 from providers.wrappers import Limited, Wrapped
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 async def test_no_more_run_at_once_than_the_limit(gathered: Gather) -> None:

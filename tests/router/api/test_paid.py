@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from edge import Edge, answering
+from edge import BOUND_S, Edge, answering
 from vendors.book import Book, Tariff
 from vendors.faults import Cut, Stall, Status, always
 from vendors.openai_app import OpenAIStandIn
@@ -112,7 +112,7 @@ async def test_a_job_held_back_by_its_budget_is_explained_so(tmp_path: Path) -> 
         def is_held(answer: httpx.Response) -> bool:
             return answer.json()["data"]["held_by"] is not None and answer.json()["data"]["held_by"]["code"] == "budget"
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND_S):
             while True:
                 answers = [await it.edge.client.get(f"/v1/jobs/{each}/explain") for each in (first, second)]
                 if any(map(is_held, answers)):

@@ -175,7 +175,7 @@ async def test_a_file_without_a_record_is_removed_while_the_router_runs(tmp_path
     kept = await assets.get(ORGANIZATION, (await assets.upload(ORGANIZATION, chunks(b"kept"), Claims())).id)
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"its record went, and the disk would not let it go")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while left.exists():  # noqa: ASYNC110 - the sweep tells nobody
             await asyncio.sleep(0.01)
     assert await assets.read(kept) == b"kept"
@@ -230,7 +230,7 @@ async def test_a_kill_between_the_file_and_its_record_leaves_nothing_for_long(tm
             holder.execute("BEGIN IMMEDIATE")
             process.stdin.write(b"\n")
             process.stdin.flush()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not path.exists():  # noqa: ASYNC110 - another process: there is nothing else to wait on
                     await asyncio.sleep(0.01)
             process.kill()

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from vendors.faults import Cut, Ends, FailsWithin, Fault, Garbage, Hang, Stall
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 class CutHere(Exception):

@@ -138,7 +138,11 @@ joins = st.lists(
 )
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@settings(
+    max_examples=6,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.generate],
+)
 @given(joins, st.sampled_from([None, 1e-9, 10.0]))
 def test_in_any_company_a_picture_is_the_stock_pipelines(
     engine: DiffusionEngine,

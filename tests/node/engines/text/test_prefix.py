@@ -59,7 +59,7 @@ def test_those_who_come_at_once_share_what_the_first_computes(llama_path: str) -
 moves = st.lists(st.one_of(st.integers(0, 7), st.just("step"), st.tuples(st.just("cancel"), st.integers(0, 7))))
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(plan=moves)
 def test_shared_beginnings_change_no_answer(crowd: Desk, fresh_answers: list[str], plan: list[object]) -> None:
     crowd.done.clear()
