@@ -133,13 +133,26 @@ class NodeProvider:
         )
         try:
             while True:
-                async with asyncio.timeout(self._silence_s):
-                    message = await call.read()
+                message = await self._heard(call)
                 if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in grpc-stubs
                     return
                 yield status_from(message)
         finally:
             call.cancel()
+
+    async def _heard(self, call: Any) -> Any:  # Any: generated, untyped
+        """Its next message. The silence is counted in looks: where this process was held up itself, nobody has listened,
+        and what runs at the node is not lost for that."""
+        reading = asyncio.ensure_future(call.read())
+        try:
+            for _ in range(_STATUSES):
+                await asyncio.wait({reading}, timeout=self._silence_s / _STATUSES)
+                if reading.done():
+                    return reading.result()
+            raise TimeoutError
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
 
     def _see(self, status: NodeStatus) -> None:
         before = self.snapshot()

@@ -115,6 +115,24 @@ async def test_a_stopped_process_ends_the_running_calls_and_is_found_again(tmp_p
         assert isinstance(events[-1], Finished)
 
 
+async def test_a_router_that_was_held_up_itself_loses_nothing_that_runs(tmp_path: Path) -> None:
+    gate = threading.Event()
+    async with fake_node(tmp_path, gate) as node, watching(node.target) as watched:
+        gate.set()
+        await watched.until_health("healthy")
+        gate.clear()
+        events = watched.provider.run(a_task())
+        async with asyncio.timeout(BOUND_S):
+            assert [type(await anext(events)) for _ in range(2)] == [Queued, Started]
+            threading.Event().wait(2 * SILENCE_S)  # of the loop's thread: nothing is heard, because nobody listens
+            uptime_s = node.service.status().uptime_s
+            async for status in node.service.watch(0.02):  # it listens again
+                if status.uptime_s > uptime_s + SILENCE_S / 2:
+                    break
+            gate.set()
+            assert isinstance([event async for event in events][-1], Finished)
+
+
 async def test_a_killed_node_ends_the_running_calls(tmp_path: Path) -> None:
     port = free_port()
     async with watching(f"127.0.0.1:{port}") as watched, node_process(tmp_path, port) as process:
