@@ -120,7 +120,7 @@ moves = st.lists(
 )
 
 
-@pytest.mark.timeout(300)  # seconds, for every word of six recordings six times, on a machine that does more than that
+@pytest.mark.timeout(600)  # seconds, for every word of six recordings six times, on a machine that does more than that
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(order=orders, plan=moves)
 def test_company_changes_no_result(

@@ -22,7 +22,7 @@ async def test_a_node_whose_device_hangs_is_replaced_and_its_job_ends_well(tmp_p
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "hang").touch()  # the first step finds it, takes it away and never comes back
     async with running(tmp_path / "data", tmp_path / "models.toml", FABRIC_NODE_HANG_S="1") as box:
-        async with httpx.AsyncClient(base_url=box.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=box.url, timeout=120) as client:
             body = {"modality": "text", "input": {"prompt": "one two three"}}
             created = await client.post("/v1/jobs", json=body)
             path = created.headers["location"]

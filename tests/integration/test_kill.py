@@ -15,7 +15,7 @@ from box import Box, running
 KILLS = 20
 WRITERS = 4
 WORDS = 100  # of a prompt; the fake engine says one a step, so that some jobs run at any moment
-END_S = 120.0  # seconds for the jobs that the last kill left over
+END_S = 240.0  # seconds for the jobs that the last kill left over
 TERMINAL = {"job.completed", "job.failed", "job.cancelled"}
 
 
@@ -79,7 +79,7 @@ async def _ends(client: httpx.AsyncClient, jobs: Sequence[str]) -> dict[str, tup
     return ends
 
 
-@pytest.mark.timeout(600)  # twenty restarts of processes that take seconds to start
+@pytest.mark.timeout(900)  # twenty restarts of processes that take seconds to start
 @pytest.mark.rounds(1)
 async def test_twenty_kills_lose_no_acknowledged_job(tmp_path: Path, fake_models: Path, round_number: int) -> None:
     # A job may be hit by one kill after the other: the bound on attempts is another test's.

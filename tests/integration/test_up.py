@@ -28,7 +28,7 @@ async def box(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Box]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(box: Box) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=box.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=box.url, timeout=120) as client:
         yield client
 
 

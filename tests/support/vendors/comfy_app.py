@@ -189,14 +189,13 @@ class ComfyStandIn:
         fault, socket = self._faults[prompt.id], self._sockets.get(prompt.client_id)
         if socket is None:
             return
+        is_cut = isinstance(fault, Cut) and not fault.chunks
         if isinstance(fault, Cut):
-            self._faults[prompt.id] = Cut(fault.chunks - 1) if fault.chunks else None
-            if not fault.chunks:
-                del self._sockets[prompt.client_id]
-                await socket.close(1011)
-                return
+            self._faults[prompt.id] = None if is_cut else Cut(fault.chunks - 1)
+        if is_cut:
+            del self._sockets[prompt.client_id]
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # its reader goes: as the real one, it draws on
-            await send(socket)
+            await (socket.close(1011) if is_cut else send(socket))
 
     # ---- drawing ----
 
