@@ -42,6 +42,17 @@ class Call:
     began_at: float  # on the monotonic clock
     has_begun: bool = False  # the place has taken it
     eta_s: float | None = None  # as the place said when it took it in
+    writing: "asyncio.Future[None] | None" = None  # what it holds, beside it; None: that was written before it
+
+    async def written(self) -> "Call":
+        """Once what it holds is in the books. Raises what the database says to that, of a call that may have been paid."""
+        try:
+            if self.writing is not None:
+                await self.writing
+        except FabricError as error:
+            error.may_have_run = True
+            raise
+        return replace(self, writing=None)
 
 
 def booked(
@@ -66,16 +77,24 @@ def booked(
     return replace(ended, may_have_run=may_have_run, cost_micro=bound if may_have_run else 0, is_exact=not may_have_run)
 
 
-def _begun(attempt: AttemptInfo, deed: Deed | None) -> Callable[[Connection, float], None]:
-    """A change that has to be durable before the call is made."""
+def _begun(
+    attempt: AttemptInfo, deed: Deed | None, take: Callable[[AttemptInfo], Callable[[Connection, float], None]]
+) -> Callable[[Connection, float], None]:
+    """What is written of a call that begins. take: how its bound is taken."""
 
     def make(connection: Connection, now: float) -> None:
         if attempt.quote.bound_micro:
-            budget.reserve(attempt)(connection, now)
+            take(attempt)(connection, now)
         if deed is not None:
             audit.record(connection, now, deed)
 
     return make
+
+
+def _seen(written: "asyncio.Future[None]") -> None:
+    """A call that failed by itself asks no more how that ended; the writer has logged it."""
+    if not written.cancelled():
+        written.exception()
 
 
 class Account:
@@ -95,8 +114,8 @@ class Account:
         self.spent: list[Spent] = []
 
     async def begin(self, candidate: Candidate) -> Call:
-        """Before a call: reserves its bound, where there is one, and writes down that it leaves the box, where it does.
-        Raises BudgetExceeded or BudgetReserved."""
+        """Before a call: reserves its bound, where there is one, and writes down that it leaves the box, where it does. Of
+        a direct call that no budget limits, beside the call. Raises BudgetExceeded or BudgetReserved."""
         attempt = AttemptInfo(
             attempt_id=f"attempt_{ulid(time.time())}",
             payer=self._payer,
@@ -107,11 +126,17 @@ class Account:
             quote=candidate.quote or FREE,
         )
         deed = leaving(self._asker, candidate)
+        writing: asyncio.Future[None] | None = None
         if attempt.quote.bound_micro or deed is not None:
-            # Of a job also a power cut must not lose it: the job would be paid for again. A direct call ends with its
-            # router, and what it did cost is synced.
-            await self._records.change(_begun(attempt, deed), is_synced=self._job_id is not None)
-        return Call(attempt, candidate.price, self._size, time.monotonic())
+            if self._job_id is None and self._records.is_unlimited(self._payer.organization_id):
+                writing = self._records.change(_begun(attempt, deed, budget.hold), is_synced=False)
+                writing.add_done_callback(_seen)
+            else:
+                # Of a job also a power cut must not lose it: the job would be paid for again. A direct call ends with
+                # its router, and what it did cost is synced.
+                is_synced = self._job_id is not None
+                await self._records.change(_begun(attempt, deed, budget.reserve), is_synced=is_synced)
+        return Call(attempt, candidate.price, self._size, time.monotonic(), writing=writing)
 
     def end(self, call: Call, *, finished: Finished | None = None, error: FabricError | None = None) -> None:
         """After it, however it ended."""

@@ -4,13 +4,13 @@ Not about which calls are recorded (router/api/access.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Double, Index, Integer, Row, Table, Text, insert, select
-from ulid import ULID
 
 from protos.types import OrganizationId
+from router.ids import ulid
 from router.store.dialect import execute_many
 from router.store.tables import metadata
 
@@ -48,6 +48,9 @@ class Deed:
     detail: str | None = None
 
 
+_FIELDS: Final = tuple(field.name for field in fields(Deed))
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     id: str  # an ULID: sorts by time
@@ -57,8 +60,8 @@ class AuditEntry:
 
 def record(connection: Connection, now: float, deed: Deed) -> None:
     """Within the change that it is about, or one of its own."""
-    entry_id = f"audit_{ULID.from_timestamp(now)}"
-    execute_many(connection, _INSERT, [{"id": entry_id, "created_at": now, **asdict(deed)}])
+    its = {name: getattr(deed, name) for name in _FIELDS}
+    execute_many(connection, _INSERT, [{"id": f"audit_{ulid(now)}", "created_at": now, **its}])
 
 
 def listed(

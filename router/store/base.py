@@ -82,9 +82,12 @@ class Records(Protocol):
     """The database of the store, for what is not a job: one file of this package per resource, with its tables and its
     reads and writes as plain functions of a connection."""
 
-    async def change(self, make: Callable[[Connection, float], Result], *, is_synced: bool = True) -> Result:
+    def change(
+        self, make: Callable[[Connection, float], Result], *, is_synced: bool = True
+    ) -> "asyncio.Future[Result]":
         """What `make(connection, now)` returns, once it is durable. It runs on the writer's thread, within the next
-        group commit, so it must be short. A FabricError that it raises undoes its own changes and is raised here.
+        group commit, so it must be short. A FabricError that it raises undoes its own changes and is raised here. It is
+        on its way when this returns: later writes come after it, also those of who does not wait for it.
 
         is_synced: a power cut does not undo it either. Without, no process that is killed loses it, and the next commit
         that is synced, of anything, takes it along."""
@@ -92,6 +95,11 @@ class Records(Protocol):
 
     async def look(self, read: Callable[[Connection], Result]) -> Result:
         """What `read(connection)` returns. It runs on a reader's thread and must not write."""
+        ...
+
+    def is_unlimited(self, organization_id: OrganizationId) -> bool:
+        """No budget limits it or a key of it. True only where that is certain: every budget that is set later comes
+        after a `change` that is made before anything is awaited. A database that several routers write is never."""
         ...
 
 

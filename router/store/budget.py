@@ -4,7 +4,7 @@ A reservation is checked and made in one change of the writer, so calls that com
 twice. Not about what a call costs (providers/pricing.py) nor whether there is room (router/spending.py, pure).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    or_,
     select,
     update,
 )
@@ -88,9 +89,21 @@ class Balance:
 
 # ---- limits ----
 
+_LIMITED: Final = "limited"  # organizations, in what SQLAlchemy keeps beside the connection that writes
+
+
+def limited(connection: Connection) -> Set[str]:
+    """The organizations that have a budget, or had one since, also of a key. Asked once of the connection that writes; from
+    then on `put` keeps it: an organization is in it before its limit is."""
+    has_limit = or_(budgets.c.monthly_limit_micro.is_not(None), budgets.c.daily_limit_micro.is_not(None))
+    found = set(connection.scalars(select(budgets.c.organization_id).where(has_limit)))
+    connection.info[_LIMITED] = found
+    return found
+
 
 def put(payer: Payer, budget: Budget) -> Callable[[Connection, float], None]:
     def make(connection: Connection, now: float) -> None:
+        connection.info[_LIMITED].add(payer.organization_id)
         owner = {"organization_id": payer.organization_id, "key_id": payer.key_id or _WHOLE}
         limits = {
             "monthly_limit_micro": budget.monthly_limit_micro,
@@ -123,17 +136,20 @@ def _owner(payer: Payer) -> dict[str, str]:
 _BUDGET: Final = select(
     budgets.c.monthly_limit_micro.label("monthly"), budgets.c.daily_limit_micro.label("daily")
 ).where(budgets.c.organization_id == bindparam("of_organization"), budgets.c.key_id == bindparam("of_key"))
-_SAME: Final = (
+_BALANCE: Final = select(spending.c.spent_micro.label("spent"), spending.c.reserved_micro.label("reserved")).where(
     spending.c.organization_id == bindparam("of_organization"),
     spending.c.key_id == bindparam("of_key"),
     spending.c.period == bindparam("of_period"),
 )
-_BALANCE: Final = select(spending.c.spent_micro.label("spent"), spending.c.reserved_micro.label("reserved")).where(
-    *_SAME
+_TOUCHED: Final = (  # by what one payer pays
+    spending.c.organization_id == bindparam("of_organization"),
+    or_(spending.c.key_id == bindparam("first_key"), spending.c.key_id == bindparam("last_key")),
+    or_(spending.c.period == bindparam("of_day"), spending.c.period == bindparam("of_month")),
 )
+_KNOWN: Final = select(spending.c.key_id, spending.c.period).where(*_TOUCHED)
 _MOVE: Final = (
     update(spending)
-    .where(*_SAME)
+    .where(*_TOUCHED)
     .values(
         spent_micro=spending.c.spent_micro + bindparam("more_spent"),
         reserved_micro=spending.c.reserved_micro + bindparam("more_reserved"),
@@ -154,10 +170,19 @@ def reserve(attempt: AttemptInfo) -> Callable[[Connection, float], None]:
     """Books the most that the attempt can cost. Raises BudgetExceeded or BudgetReserved."""
 
     def make(connection: Connection, now: float) -> None:
-        bound = attempt.quote.bound_micro
-        check(_purses(connection, attempt.payer, now), bound, now)
+        check(_purses(connection, attempt.payer, now), attempt.quote.bound_micro, now)
+        hold(attempt)(connection, now)
+
+    return make
+
+
+def hold(attempt: AttemptInfo) -> Callable[[Connection, float], None]:
+    """Books it whether or not there is room: of a call that is made already, as no budget limited it then. One that was set
+    since counts it."""
+
+    def make(connection: Connection, now: float) -> None:
         execute_many(connection, _RESERVE, [_reservation(attempt, now)])
-        _move(connection, attempt.payer, now, spent=0, reserved=bound)
+        _move(connection, attempt.payer, now, spent=0, reserved=attempt.quote.bound_micro)
 
     return make
 
@@ -215,12 +240,21 @@ def _owners(payer: Payer) -> list[Payer]:
 
 def _move(connection: Connection, payer: Payer, moment: float, *, spent: int, reserved: int) -> None:
     """An update, then an insert: the upsert of each database is its own dialect, and a period begins once."""
-    for owner in _owners(payer):
-        for period in (day_of(moment), month_of(moment)):
-            more = {"more_spent": spent, "more_reserved": reserved}
-            if execute_many(connection, _MOVE, [{**_owner(owner), "of_period": period, **more}]) == 0:
-                key = {"organization_id": owner.organization_id, "key_id": owner.key_id or _WHOLE, "period": period}
-                execute_many(connection, _FIRST, [{**key, "spent_micro": spent, "reserved_micro": reserved}])
+    keys = sorted({_WHOLE, payer.key_id or _WHOLE})
+    periods = (day_of(moment), month_of(moment))
+    its = {
+        "of_organization": payer.organization_id,
+        "first_key": keys[0],
+        "last_key": keys[-1],
+        "of_day": periods[0],
+        "of_month": periods[1],
+    }
+    moved = execute_many(connection, _MOVE, [{**its, "more_spent": spent, "more_reserved": reserved}])
+    if moved < len(keys) * len(periods):
+        known = {(row.key_id, row.period) for row in fetch(connection, _KNOWN, its)}
+        new = [(key, period) for key in keys for period in periods if (key, period) not in known]
+        begun = {"organization_id": payer.organization_id, "spent_micro": spent, "reserved_micro": reserved}
+        execute_many(connection, _FIRST, [{**begun, "key_id": key, "period": period} for key, period in new])
 
 
 def _reservation(attempt: AttemptInfo, now: float) -> dict[str, object]:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +23,7 @@ from router.spending import Spent
 from router.store import (  # noqa: F401  # each table stands in create_all
     assets,
     audit,
+    budget,
     deliveries,
     keys,
     queries,
@@ -66,6 +67,7 @@ class SqlStore:
         self._engines: Engines | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._limited: Set[str] = frozenset()
 
     async def open(self) -> None:
         with ExitStack() as stack:
@@ -98,6 +100,7 @@ class SqlStore:
         try:
             with engines.writer.begin() as connection:
                 _prepare(connection, path, self._clock())
+                self._limited = budget.limited(connection)
         except DatabaseError as exc:
             raise Conflict(
                 f"{path} is not a SQLite database that can be written ({exc.orig}): move it away, or name another file"
@@ -142,13 +145,18 @@ class SqlStore:
             raise unknown_job(job_id)
         return job
 
-    async def change(self, make: Callable[[Connection, float], Result], *, is_synced: bool = True) -> Result:
-        return cast(Result, await self._write(Change(make, is_synced)))
+    def change(
+        self, make: Callable[[Connection, float], Result], *, is_synced: bool = True
+    ) -> "asyncio.Future[Result]":
+        return self._write(Change(make, is_synced))
 
     # ---- reads ----
 
     async def look(self, read: Callable[[Connection], Result]) -> Result:
         return await self._in_reader(read)
+
+    def is_unlimited(self, organization_id: OrganizationId) -> bool:
+        return organization_id not in self._limited  # certain: nobody else writes the file
 
     async def get(self, job_id: JobId) -> Job | None:
         rows = await self._read(queries.job(job_id))

@@ -113,6 +113,40 @@ async def test_a_budget_can_be_raised_lowered_and_taken_away(store: SqlStore) ->
     await store.change(budget.reserve(an_attempt(bound=10**9)))
 
 
+async def test_only_who_never_had_a_budget_is_surely_unlimited(tmp_path: Path) -> None:
+    async def opened() -> SqlStore:
+        store = SqlStore(f"sqlite:///{tmp_path}/jobs.db", lambda _: None)
+        await store.open()
+        return store
+
+    store = await opened()
+    assert store.is_unlimited(ORGANIZATION)
+    await store.change(budget.put(KEY, Budget(daily_limit_micro=0)))
+    assert not store.is_unlimited(ORGANIZATION)  # a key of it is limited
+    assert store.is_unlimited(OrganizationId("org-2"))
+    await store.close()
+    store = await opened()
+    assert not store.is_unlimited(ORGANIZATION)
+    await store.change(budget.put(KEY, Budget()))
+    assert not store.is_unlimited(ORGANIZATION)
+    await store.close()
+    store = await opened()
+    assert store.is_unlimited(ORGANIZATION)
+    await store.close()
+
+
+async def test_a_call_that_is_made_already_is_held_beyond_a_budget_set_since(
+    store: SqlStore, clock: ManualClock
+) -> None:
+    limiting = store.change(budget.put(WHOLE, Budget(monthly_limit_micro=50)))
+    holding = store.change(budget.hold(an_attempt(bound=60)))
+    next_one = store.change(budget.reserve(an_attempt(bound=1)))
+    await asyncio.gather(limiting, holding)
+    with pytest.raises(BudgetReserved):
+        await next_one
+    assert (await balance(store, WHOLE, month_of(clock()))).reserved_micro == 60
+
+
 async def test_what_a_dead_router_had_reserved_is_booked_at_its_bound(tmp_path: Path, clock: ManualClock) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     store = SqlStore(url, lambda _: None, clock)
