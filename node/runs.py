@@ -17,15 +17,24 @@ from protos.errors import FabricError
 from protos.types import Finished, Progress, Queued, Started, Task, TaskEvent, Timings
 
 _NOTHING_MET: Final = Met(0.0)  # shared by all who wait: they are many
-_NO_TIMINGS: Final = Timings()
 
 
 class Run:
     """Ends exactly once. Event loop only."""
 
     __slots__ = (
-        *("_arrived_s", "_clock", "_is_queued", "_timings", "audience", "done", "entered_s", "entry", "found_seat"),
-        *("held_s", "is_seated", "met", "prepared", "task", "work"),
+        *(
+            "_arrived_s",
+            "_clock",
+            "_eta_s",
+            "_first_output_s",
+            "_is_queued",
+            "_load_s",
+            "_queued_s",
+            "_sent_s",
+            "audience",
+        ),
+        *("done", "entry", "found_seat", "held_s", "is_seated", "met", "prepared", "task", "work"),
     )
 
     def __init__(self, task: Task, entry: Entry, clock: Callable[[], float]) -> None:
@@ -34,13 +43,13 @@ class Run:
         self.done: asyncio.Future[Ended | None] | None = None  # what the device loop says at the end; None: given back
         self.audience = Audience(task.id)
         self.is_seated = False
-        self.entered_s = 0.0  # its age when it took its place in the room
-        self.found_seat = False  # there was a free one then
         self.held_s = 0.0  # how long it had its seat, once it has left it
-        self.met = _NOTHING_MET  # what there was when it took its place in the room
+        self.met = _NOTHING_MET  # what there was when it was sent to the device loop
+        self.found_seat = False  # there was a free one then
         self.work: asyncio.Task[None] | None = None  # moves it on; cancelled when it ends early
         self._arrived_s = clock()
-        self._timings = _NO_TIMINGS
+        self._load_s = self._sent_s = self._queued_s = self._first_output_s = 0.0  # its age when that happened
+        self._eta_s: float | None = None  # how old it should be at its end
         self._is_queued = False
 
     @property
@@ -49,7 +58,9 @@ class Run:
 
     @property
     def timings(self) -> Timings:
-        return replace(self._timings, total_s=self.age_s)
+        return Timings(
+            queued_s=self._queued_s, load_s=self._load_s, first_output_s=self._first_output_s, total_s=self.age_s
+        )
 
     @property
     def expected_s(self) -> float:
@@ -58,7 +69,12 @@ class Run:
     @property
     def seated_s(self) -> float:
         """Since it got its seat; 0 while it waits."""
-        return self.age_s - self._timings.queued_s if self.is_seated else 0.0
+        return self.age_s - self._queued_s if self.is_seated else 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """From when it was sent to the device loop until it had its seat."""
+        return self._queued_s - self._sent_s
 
     @property
     def is_on_device(self) -> bool:
@@ -67,18 +83,22 @@ class Run:
 
     # ---- what happens ----
 
-    def queue(self, position: int, eta_s: float | None = None) -> None:
-        """Tells the callers, once. eta_s: how long it should take from now on; None: nobody can say yet."""
+    def queue(self, position: int) -> None:
+        """Tells the callers, once."""
         if not self._is_queued:
-            self._is_queued, self.entered_s = True, self.age_s
-            self.audience.tell(Queued(position, eta_s))
+            self._is_queued = True
+            self.audience.tell(Queued(position, self._eta_s))
 
     def loaded(self) -> None:
-        self._timings = replace(self._timings, load_s=self.age_s)
+        self._load_s = self.age_s
+
+    def send(self, met: Met, eta_s: float, *, found_seat: bool) -> None:
+        """It is sent to the device loop. eta_s: how long it should take from now on."""
+        self.met, self.found_seat, self._sent_s = met, found_seat, self.age_s
+        self._eta_s = self._sent_s + eta_s
 
     def start(self, started: Started) -> None:
-        self.is_seated = True
-        self._timings = replace(self._timings, queued_s=self.age_s)
+        self.is_seated, self._queued_s = True, self.age_s
         self.audience.tell(started)
 
     def output(self, event: TaskEvent) -> None:
@@ -95,5 +115,5 @@ class Run:
         self.audience.end(error)
 
     def _see_output(self) -> None:
-        if self._timings.first_output_s == 0.0:
-            self._timings = replace(self._timings, first_output_s=self.age_s)
+        if self._first_output_s == 0.0:
+            self._first_output_s = self.age_s

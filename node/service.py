@@ -183,6 +183,7 @@ class NodeService:
             self._crowds[entry.spec.id].prepare(run, prepared)
             if self._registry.is_claimed(entry):
                 return None
+            self._foresee(run)
             run.done = loop.create_future()
             self._loop.send(Submit(entry.spec.id, prepared))
             ended = await run.done
@@ -255,13 +256,13 @@ class NodeService:
     def _apply(self, run: Run, report: Entered | Seated | Output | Ended | Recalled) -> None:
         match report:
             case Entered(_, position):
-                run.queue(position, self._eta_s(run))
+                run.queue(position)
             case Seated():
                 self._crowds[run.entry.spec.id].seat(run)
                 run.start(Started(self._node_id, run.entry.spec.id))
                 if run.found_seat:
-                    model, before_s = run.entry.spec.id, run.timings.queued_s - run.entered_s
-                    self._paces[model] = self._paces[model].seated(run.met, before_s)
+                    model = run.entry.spec.id
+                    self._paces[model] = self._paces[model].seated(run.met, run.waited_s)
             case Output(_, event):
                 run.output(event)
             case Ended():
@@ -285,13 +286,13 @@ class NodeService:
         """The other models that are at work."""
         return sum(1 for crowd in self._crowds.values() if crowd.seated and crowd.entry is not entry)
 
-    def _eta_s(self, run: Run) -> float:
-        """How long a run that takes its place in the room should take from now on."""
+    def _foresee(self, run: Run) -> None:
+        """When a run should end that is sent to the device loop now, which may be in the middle of a step."""
         entry = run.entry
         ahead = self._crowds[entry.spec.id].ahead(run.task.priority, but=run)
-        run.found_seat = ahead.mates < entry.seats
-        run.met = estimates.met(entry, ahead, others=self._others(entry), expected_s=run.expected_s)
-        return estimates.outlook(entry, ahead, self._paces[entry.spec.id], run.met).eta_s
+        met = estimates.met(entry, ahead, others=self._others(entry), expected_s=run.expected_s)
+        eta_s = estimates.outlook(entry, ahead, self._paces[entry.spec.id], met).eta_s
+        run.send(met, eta_s, found_seat=ahead.mates < entry.seats)
 
     # ---- models ----
 

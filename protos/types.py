@@ -258,7 +258,7 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class Queued:
     position: int  # tasks ahead of it in its waiting room
-    eta_s: float | None = None  # how long it should take from then on; None: nobody can say
+    eta_s: float | None = None  # how long it should take from its arrival on, as Timings.total_s; None: nobody can say
 
 
 @dataclass(frozen=True, slots=True)
