@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import httpx
@@ -75,27 +75,53 @@ async def test_the_events_of_a_job_are_replayed_in_order_and_resumed(client: htt
     assert resumed == whole[1:]
 
 
-async def test_text_is_streamed_while_it_is_made(client: httpx.AsyncClient) -> None:
-    created = await client.post("/v1/jobs", json=_chat("Count from 1 to 10."))
-    path = created.headers["location"]
-    events = _events(await client.get(f"{path}/events", params={"include_output": "true"}))
+async def test_text_is_streamed_while_it_is_made(client: httpx.AsyncClient, box: Box) -> None:
+    path, events = await _followed(client, box, _chat("Count from 1 to 10."))
     streamed = "".join(event["payload"]["text"] for event in events if event["kind"] == "job.output")
     assert streamed == (await client.get(path)).json()["data"]["output"]["text"]
+
+
+async def _followed(
+    client: httpx.AsyncClient, box: Box, body: dict[str, object]
+) -> tuple[str, list[dict[str, dict[str, str]]]]:
+    """A job's path and its events with its output. The node stands still until its follower is there: it would be done
+    before that, now and then."""
+    node = box.child("node.cli")
+    assert node is not None
+    node.suspend()
+    try:
+        path = (await client.post("/v1/jobs", json=body)).headers["location"]
+        async with client.stream("GET", f"{path}/events", params={"include_output": "true"}) as response:
+            lines = response.aiter_lines()
+            told = [next_line async for next_line in _until_data(lines)]
+            node.resume()
+            told += [line async for line in lines]
+    finally:
+        node.resume()
+    return path, _decoded(told)
+
+
+async def _until_data(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    async for line in lines:
+        yield line
+        if line.startswith("data: "):
+            return
 
 
 def _picture(**params: object) -> dict[str, object]:
     return {"modality": "image", "input": {"prompt": "a red circle"}, "params": {"steps": 9, "seed": 1, **params}}
 
 
-async def test_previews_of_a_picture_are_shown_while_it_is_drawn_to_who_asked(client: httpx.AsyncClient) -> None:
-    created = await client.post("/v1/jobs", json=_picture(preview_every=4))
-    events = _events(await client.get(f"{created.headers['location']}/events", params={"include_output": "true"}))
+async def test_previews_of_a_picture_are_shown_while_it_is_drawn_to_who_asked(
+    client: httpx.AsyncClient, box: Box
+) -> None:
+    path, events = await _followed(client, box, _picture(preview_every=4))
     kinds = [event["kind"] for event in events if event["kind"] != "job.progress"]
     assert kinds[-1] == "job.completed"
     assert "job.output" in kinds[:-1]  # a follower who is slow gets the latest alone
     shown = [event["payload"]["preview"] for event in events if event["kind"] == "job.output"]
     _look(shown)  # type: ignore[arg-type]  # decoded JSON
-    stored = _events(await client.get(f"{created.headers['location']}/events"))
+    stored = _events(await client.get(f"{path}/events"))
     assert not [event for event in stored if event["kind"] == "job.output"]
 
 
@@ -189,4 +215,8 @@ async def test_a_taken_port_says_by_what_to_change_it(tmp_path: Path, fake_model
 
 def _events(response: httpx.Response) -> list[dict[str, dict[str, str]]]:
     assert response.headers["content-type"].startswith("text/event-stream")
-    return [json.loads(line.removeprefix("data: ")) for line in response.text.splitlines() if line.startswith("data: ")]
+    return _decoded(response.text.splitlines())
+
+
+def _decoded(lines: Iterable[str]) -> list[dict[str, dict[str, str]]]:
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
