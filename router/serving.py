@@ -81,8 +81,8 @@ async def _accounted(
         async with aclosing(cast(AsyncGenerator[TaskEvent, None], run)) as events:
             async for event in events:
                 call = _seen(call, event)
-                if call.writing is not None and not isinstance(event, Queued | Started):
-                    call = await call.written()  # nobody gets what is in no book
+                if call.writing is not None and (call.writing.done() or isinstance(event, Finished)):
+                    call = await call.written()  # what is in no book is not told to its end
                 if isinstance(event, Finished):
                     finished = event
                     account.end(call, finished=event)  # before it is told: the reader may not come back

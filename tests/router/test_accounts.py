@@ -119,12 +119,12 @@ async def test_without_room_in_the_budget_the_vendor_is_not_called(store: SqlSto
     assert not place.calls
 
 
-async def test_what_no_budget_limits_is_in_the_books_before_its_first_output(store: SqlStore) -> None:
-    place, task = Scripted([Queued(0), STARTED, TextDelta("a"), asyncio.Event()]), task_of(a_job())
+async def test_what_no_budget_limits_is_in_the_books_before_its_end_is_told(store: SqlStore) -> None:
+    place, task = Scripted([Queued(0), STARTED, said("done")]), task_of(a_job())
     run = serve(ProviderRegistry([place]), [at(place)], task, Accounts(store).open(task))
     async with aclosing(run) as events:
         async for served in events:
-            if isinstance(served.event, TextDelta):
+            if isinstance(served.event, Finished):
                 break
         assert await reserved(store) == 100
 
