@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,24 +53,26 @@ class Soak:
 
     daemon: Daemon
     stub: node_pb2_grpc.NodeStub
-    specs: tuple[ModelSpec, ...]
+    callers: Sequence[
+        tuple[ModelSpec, random.Random]
+    ]  # each with chances of its own: what it asks hangs on nobody's speed
     tally: Tally
-    chance: random.Random
     has_faults: bool = False
 
-    async def load(self, seconds: float) -> None:
-        """All callers at it for so long; returns when the node is at rest."""
+    async def load(self, seconds: float, least: int) -> None:
+        """All callers at it for so long, and for so many requests at least; returns when the node is at rest."""
         until_s = time.monotonic() + seconds
-        async with asyncio.TaskGroup() as callers:
-            for spec in self.specs:
-                for _ in range(CALLERS[spec.modality]):
-                    callers.create_task(self._call_until(spec, until_s))
+        async with asyncio.TaskGroup() as calls:
+            for spec, chance in self.callers:
+                calls.create_task(self._call_until(spec, chance, until_s, least))
         await self._rest()
 
-    async def _call_until(self, spec: ModelSpec, until_s: float) -> None:
-        while time.monotonic() < until_s:
-            plan = next_plan(spec, self.chance, poison_share=POISON_SHARE if self.has_faults else 0.0)
-            name = f"{POISON if plan.is_poison else ''}{self.chance.getrandbits(64):016x}"
+    async def _call_until(self, spec: ModelSpec, chance: random.Random, until_s: float, least: int) -> None:
+        made = 0
+        while made < least or time.monotonic() < until_s:
+            made += 1
+            plan = next_plan(spec, chance, poison_share=POISON_SHARE if self.has_faults else 0.0)
+            name = f"{POISON if plan.is_poison else ''}{chance.getrandbits(64):016x}"
             task = Task(id=TaskId(name), request=plan.request, model=spec.id)
             began_s = time.monotonic()
             try:
@@ -127,9 +130,16 @@ class Soak:
 
 
 async def soak(
-    models: Path, seconds: float, growth_limit_mib: float, seed: int, *, has_faults: bool = False, trace: str = ""
+    models: Path,
+    seconds: float,
+    growth_limit_mib: float,
+    seed: int,
+    *,
+    least: int = 0,
+    has_faults: bool = False,
+    trace: str = "",
 ) -> tuple[Tally, list[str]]:
-    """What came of it, and why it failed: nothing when it did not."""
+    """What came of it, and why it failed: nothing when it did not. least: requests of each caller between two looks."""
     tally, began_s = Tally(), time.monotonic()
     throws: dict[ModelId, Throws] = defaultdict(Throws)
     loader = faulty_loader(engine_loader, seed, throws) if has_faults else engine_loader
@@ -137,18 +147,24 @@ async def soak(
         settings = NodeSettings(listen="127.0.0.1:0", models_path=models, data_dir=Path(data), trace=trace)
         async with Daemon(settings, loader) as daemon, grpc.aio.insecure_channel(daemon.target) as channel:
             stub = node_pb2_grpc.NodeStub(channel)  # type: ignore[no-untyped-call]
-            running = Soak(daemon, stub, tuple(read_catalog(models)), tally, random.Random(seed), has_faults)
+            specs = list(read_catalog(models))
+            callers = [
+                (spec, random.Random(f"{seed} {spec.id} {number}"))
+                for spec in specs
+                for number in range(CALLERS[spec.modality])
+            ]
+            running = Soak(daemon, stub, callers, tally, has_faults)
             warm_up_s = min(WARM_UP_S, seconds / 5)
             for part_s in (warm_up_s, *[(seconds - warm_up_s) / LOOKS] * LOOKS):
-                await running.load(part_s)
+                await running.load(part_s, least)
                 tally.memory.append(memory_now(time.monotonic() - began_s))
             faults = [*tally.faults(growth_limit_mib), *running.held()]
             if running.ended() != tally.sent:
                 faults.append(f"{tally.sent} requests were sent, and the node has ended {running.ended()}")
             if has_faults:
                 tally.throws = {model: (each.by_chance, each.by_poison) for model, each in throws.items()}
-                faults += [f"no step of {s.id} threw by chance" for s in running.specs if not throws[s.id].by_chance]
-                faults += [f"no step of {s.id} threw for poison" for s in running.specs if not throws[s.id].by_poison]
+                faults += [f"no step of {s.id} threw by chance" for s in specs if not throws[s.id].by_chance]
+                faults += [f"no step of {s.id} threw for poison" for s in specs if not throws[s.id].by_poison]
     return tally, faults
 
 

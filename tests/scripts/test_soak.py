@@ -11,6 +11,7 @@ from scripts.soaking.soak import soak
 from scripts.soaking.tally import Answer, Memory, Tally, judged
 
 ROOT = Path(__file__).parents[2]
+LEAST = 12  # requests of each caller in each of six parts, however long they take
 FAKES = "".join(
     f'[[model]]\nid = "{modality}"\nengine = "{engine}"\nmodality = "{modality}"\nseats = 2\n'
     for modality, engine in {"text": "fake", "embedding": "fake", "image": "fake", "audio": "fake-beside"}.items()
@@ -19,7 +20,7 @@ FAKES = "".join(
 
 async def test_mixed_load_ends_every_request_once_and_leaks_nothing(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text(FAKES)
-    tally, faults = await soak(tmp_path / "models.toml", seconds=12.0, growth_limit_mib=16.0, seed=1)
+    tally, faults = await soak(tmp_path / "models.toml", 0.0, growth_limit_mib=16.0, seed=1, least=LEAST)
     assert faults == []
     assert set(tally.outcomes) == {"text", "embedding", "image", "audio"}
     assert all(counts["finished"] and counts["refused"] for counts in tally.outcomes.values())
@@ -29,7 +30,9 @@ async def test_mixed_load_ends_every_request_once_and_leaks_nothing(tmp_path: Pa
 
 async def test_steps_that_throw_fail_the_poison_alone_and_leak_nothing(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text(FAKES)
-    tally, faults = await soak(tmp_path / "models.toml", 12.0, growth_limit_mib=16.0, seed=2, has_faults=True)
+    tally, faults = await soak(
+        tmp_path / "models.toml", 0.0, growth_limit_mib=16.0, seed=2, least=LEAST, has_faults=True
+    )
     assert faults == []
     assert sum(counts["poisoned"] for counts in tally.outcomes.values()) > 0
     assert all(counts["finished"] > 10 * counts["broken"] for counts in tally.outcomes.values())
