@@ -69,6 +69,7 @@ async def test_a_run_s_events_are_its_job_s(flat: Flat, world: World) -> None:
 
 async def test_all_events_are_followed_live(flat: Flat, world: World) -> None:
     code = 'for event in fabric.stream_events(): print(event["kind"], event["job_id"])'
+    await world.at_rest()
     following = asyncio.create_task(flat.ran(code, prints=3))
     made = await world.jobs_until(following)
     seen = following.result().printed

@@ -44,6 +44,12 @@ class World:
         assert made.status_code == 202, made.text
         return str(made.json()["data"]["id"])
 
+    async def at_rest(self) -> None:
+        """Returns when all jobs have ended: the end of one would be told in a stream that begins before it."""
+        async with asyncio.timeout(BOUND_S):
+            while any((await self.edge.parts.store.count_unfinished()).values()):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
     async def jobs_until(self, following: "asyncio.Task[Any]") -> list[str]:
         """Jobs keep coming until the task is done: a live stream starts at a moment that only its reader knows."""
         made = []
