@@ -39,7 +39,7 @@ async def test_the_waits_of_a_replay_are_those_that_a_real_node_had(start_node: 
     )
 
     def slow(spec: ModelSpec) -> FakeEngine:
-        return FakeEngine(spec, step_s=0.02, work=_rest)
+        return FakeEngine(spec, step_s=0.05, work=_rest)
 
     async with (
         asyncio.timeout(60),
