@@ -17,7 +17,8 @@ def test_a_mistake_is_one_line_and_status_2() -> None:
 
 def test_ctrl_c_while_modules_are_imported_ends_quietly() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "router.cli", "up", "--once"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    # A pipe of one page: it cannot get far ahead of what is read here, and be done before it is interrupted.
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, pipesize=4096) as process:
         assert process.stderr is not None
         for line in process.stderr:  # -X importtime tells how far it has come
             if line.endswith(" protos.errors\n"):
