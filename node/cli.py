@@ -18,11 +18,13 @@ from protos.errors import FabricError
 
 def serve(
     *,
-    listen: Annotated[str | None, typer.Option(help="host:port on loopback, or unix:/path. [127.0.0.1:3100]")] = None,
-    node_id: Annotated[str | None, typer.Option(help="How routers call it. [node-0]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [auto]")] = None,
-    models: Annotated[Path | None, typer.Option(help="The catalog of models. [models.toml]")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of what was measured. [data]")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port on loopback, or unix:/path; by default 127.0.0.1:3100.")
+    ] = None,
+    node_id: Annotated[str | None, typer.Option(help="How routers call it, by default node-0.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")] = None,
+    models: Annotated[Path | None, typer.Option(help="The catalog of models, by default models.toml.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of what was measured, by default data.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of a CPU device; 0: half of the processors.")] = None,
     memory_bytes: Annotated[int | None, typer.Option(help="That models may use; 0: all there is.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,

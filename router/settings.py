@@ -6,6 +6,7 @@ Not about the node's settings (node/settings.py).
 import errno
 import ipaddress
 import math
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
@@ -206,6 +207,8 @@ def _wrong(settings: RouterSettings) -> list[tuple[str, str]]:
     if not 0 <= settings.port <= 65535:
         wrong.append(("port", f"is {settings.port}: use 1 to 65535, or 0 for any free one"))
     wrong.extend(_wrong_of_grpc(settings))
+    unclear = [node for node in settings.nodes if not _NODE_ADDRESS.fullmatch(node)]
+    wrong.extend(("nodes", f"has {node!r}: give host:port, such as 127.0.0.1:3100, or unix:/path") for node in unclear)
     if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
         wrong.append(("public_url", f"is {settings.public_url!r}: begin with http:// or https://"))
     kept = ((name, getattr(settings, name)) for name in ("asset_retention_s", "upload_retention_s"))
@@ -241,6 +244,7 @@ def _wrong_of_grpc(settings: RouterSettings) -> list[tuple[str, str]]:
     return wrong
 
 
+_NODE_ADDRESS: Final = re.compile(r"unix:.+|.+:\d+")  # what gRPC takes and needs no default port
 _KEY_CHARS: Final = 16
 _POSITIVE: Final = (
     "body_bytes",

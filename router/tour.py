@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from protos.errors import DeadlineExceeded, FabricError
+from protos.errors import DeadlineExceeded, FabricError, NodeUnavailable
 from protos.types import Modality
 from router.picture import half_blocks
 
@@ -46,6 +46,18 @@ class Answer:
 
     job: dict[str, Any]  # decoded JSON
     seconds: float
+
+
+async def visit(url: str, key: str, folder: Path) -> int:
+    """The tour of a router that somebody has started: as `show`, but raises NodeUnavailable where nobody listens."""
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_TIMEOUT_S) as client:
+            await client.get("/healthz")
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise NodeUnavailable(
+            f"no router answers at {url} ({error}): start one with `fabric-node up`, or name it with --url"
+        ) from error
+    return await show(url, key, folder)
 
 
 async def show(url: str, key: str, folder: Path) -> int:

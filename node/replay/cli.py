@@ -35,10 +35,13 @@ def replay(
     with_model: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME[,like=MODEL][,bytes=8GiB][,rate=2][,weight=1][,load_s=20]: one more model. Again for another."
+            help="One more model: NAME, or NAME,like=MODEL and so on with bytes=8GiB, rate=2, weight=1, load_s=20. "
+            "Again for another."
         ),
     ] = None,
-    memory: Annotated[str | None, typer.Option(help="That models may use, such as 24GiB. [as recorded]")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="That models may use, such as 24GiB; by default as recorded.")
+    ] = None,
     weight: Annotated[list[str] | None, typer.Option(help="MODEL=WEIGHT: another share of the device.")] = None,
     seed: Annotated[int, typer.Option(help="Of the times at which an added model is asked.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,

@@ -153,7 +153,7 @@ def _named(detail: Mapping[str, Any]) -> tuple[str, str]:  # Any: pydantic's err
     path = ".".join(str(part) for part in detail["loc"][1:])
     match detail["type"]:
         case "missing":
-            return path, "is missing"
+            return path, "is missing" if path else "the body is missing: send a JSON object"
         case "extra_forbidden":
             return path, "is not known here: check the spelling, or leave it out"
         case "model_attributes_type" | "dict_type" if not path:

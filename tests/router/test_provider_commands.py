@@ -96,6 +96,7 @@ async def test_what_is_wrong_is_said_in_one_line(
     assert "\n" not in refused.value.message
 
 
-def test_without_a_router_it_says_how_to_start_one() -> None:
+@pytest.mark.parametrize("command", ["providers", "tour"])
+def test_without_a_router_it_says_how_to_start_one(command: str) -> None:
     with pytest.raises(NodeUnavailable, match="start one with `fabric-node up`"):
-        CliRunner().invoke(app, ["providers", "--url", "http://127.0.0.1:9"], catch_exceptions=False)
+        CliRunner().invoke(app, [command, "--url", "http://127.0.0.1:9"], catch_exceptions=False)

@@ -49,6 +49,7 @@ def test_an_unknown_variable_stops_the_start_and_the_known_ones_are_named() -> N
         ("FABRIC_LEASE_S", "nan"),
         ("FABRIC_BODY_BYTES", "-1"),
         ("FABRIC_API_KEYS", "short"),
+        ("FABRIC_NODES", "127.0.0.1:3100,gpu-box"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_is_named(variable: str, text: str) -> None:

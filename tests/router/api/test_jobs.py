@@ -183,6 +183,11 @@ async def test_a_missing_field_is_named(edge: Edge) -> None:
     assert errors_of(await edge.client.post("/v1/jobs", json={})) == {"modality": "is missing", "input": "is missing"}
 
 
+async def test_a_missing_body_is_named(edge: Edge) -> None:
+    response = await edge.client.post("/v1/jobs", headers={"content-type": "application/json"})
+    assert errors_of(response) == {"": "the body is missing: send a JSON object"}
+
+
 @pytest.mark.parametrize("text", ["NaN", "Infinity", '"\\ud83d"'])
 async def test_what_json_cannot_say_is_400(edge: Edge, text: str) -> None:
     body = '{"modality":"text","model":"echo","input":{"prompt":"x"},"metadata":{"a":' + text + "}}"
