@@ -4,7 +4,7 @@ Not about what makes the events (runs.py, router/grpc.py).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from protos.errors import FabricError, Overloaded
@@ -72,20 +72,15 @@ class Caller:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def read(self) -> AsyncIterator[TaskEvent]:
-        """The events; raises the error that ended the run."""
-        while True:
-            events, self._events = self._events, []
-            for event in events:
-                yield event
-            if self._events:
-                continue
-            if self._is_over:
-                break
+    async def read(self) -> list[TaskEvent]:
+        """The next events, when there are some; none at the end. Raises the error that ended the run."""
+        while not self._events and not self._is_over:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        if self._error is not None:
+        events, self._events = self._events, []
+        if not events and self._error is not None:
             raise self._error
+        return events
 
 
 class Audience:
@@ -105,8 +100,9 @@ class Audience:
         caller = Caller(self._past)
         self._callers.append(caller)
         try:
-            async for event in caller.read():
-                yield event
+            while events := await caller.read():
+                for event in events:
+                    yield event
         finally:
             self._callers.remove(caller)
             if not self._callers and not self.is_over:

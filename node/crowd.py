@@ -25,16 +25,22 @@ class Together:
     known: int = 0  # of them are prepared, so that it is known what they are expected to take
     expected_s: float = 0.0  # by the known, alone
 
-    def plus(self, other: "Together") -> "Together":
-        return Together(self.count + other.count, self.known + other.known, self.expected_s + other.expected_s)
+    def plus(self, run: Run) -> "Together":
+        return Together(self.count + 1, self.known + (run.expected_s > 0), self.expected_s + run.expected_s)
 
-    def minus(self, other: "Together") -> "Together":
-        return Together(self.count - other.count, self.known - other.known, self.expected_s - other.expected_s)
+    def minus(self, run: Run) -> "Together":
+        """With nothing that the rounding of the sum has left when it was the last."""
+        if self.count == 1:
+            return _NOBODY
+        return Together(self.count - 1, self.known - (run.expected_s > 0), self.expected_s - run.expected_s)
 
     def mean_s(self, usual_s: float) -> float:
         """What one of them is expected to take. usual_s: of who is not prepared yet."""
         unknown = self.count - self.known
         return (self.expected_s + unknown * usual_s) / self.count if self.count else usual_s
+
+
+_NOBODY: Final = Together()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Ahead:
 
     mates: int  # whatever their priority
     seated: Sequence[Run]
+    held: Together  # they as one
     waiting: Together  # those who would go first; the turns of the organizations are not counted
 
 
@@ -54,7 +61,8 @@ class Crowd:
         self.entry = entry
         self.waiting: dict[TaskId, Run] = {}  # in the order in which they came
         self.seated: dict[TaskId, Run] = {}
-        self._levels: dict[int, Together] = {}  # of the waiting, by priority
+        self._held = _NOBODY  # the seated
+        self._levels: dict[int, Together] = {}  # the waiting, by priority
 
     def check_room(self) -> None:
         """Raises Overloaded when one more may not come. Those for whom there is a free seat do not count as waiting: many
@@ -77,45 +85,44 @@ class Crowd:
     def prepare(self, run: Run, prepared: Prepared) -> None:
         """Again, when its model made room for another before it had a seat."""
         self._discount(run)
-        run.prepared = prepared
+        run.prepare(prepared)
         self._count(run)
 
     def seat(self, run: Run) -> None:
         del self.waiting[run.task.id]
         self._discount(run)
         self.seated[run.task.id] = run
+        self._held = self._held.plus(run)
 
     def leave(self, run: Run) -> None:
         """Its seat or its place is free: when the device is done with it, and at its end at the latest."""
         if self.waiting.pop(run.task.id, None) is not None:
             self._discount(run)
-        else:
-            self.seated.pop(run.task.id, None)
+        elif self.seated.pop(run.task.id, None) is not None:
+            self._held = self._held.minus(run)
 
     # ---- what one more finds ----
 
     def ahead(self, priority: int, but: Run | None = None) -> Ahead:
         """but: one that waits, whom it is asked for."""
-        waiting = Together()
+        count, known, expected_s = 0, 0, 0.0
         for level, together in self._levels.items():
             if level >= priority:
-                waiting = waiting.plus(together)
+                count, known = count + together.count, known + together.known
+                expected_s += together.expected_s
+        waiting = Together(count, known, expected_s)
         if but is not None:
-            waiting = waiting.minus(_one(but))
+            waiting = waiting.minus(but)
         mates = len(self.waiting) + len(self.seated) - (but is not None)
-        return Ahead(mates, list(self.seated.values()), waiting)
+        return Ahead(mates, list(self.seated.values()), self._held, waiting)
 
     def _count(self, run: Run) -> None:
         priority = run.task.priority
-        self._levels[priority] = self._levels.get(priority, Together()).plus(_one(run))
+        self._levels[priority] = self._levels.get(priority, _NOBODY).plus(run)
 
     def _discount(self, run: Run) -> None:
-        left = self._levels[run.task.priority].minus(_one(run))
+        left = self._levels[run.task.priority].minus(run)
         if left.count:
             self._levels[run.task.priority] = left
-        else:  # with what the rounding of the sums has left
+        else:
             del self._levels[run.task.priority]
-
-
-def _one(run: Run) -> Together:
-    return Together(1, int(run.expected_s > 0), run.expected_s)

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from protos.errors import FabricError
 from protos.types import (
     EmbeddingRequest,
+    ImageRequest,
     Modality,
     ModelId,
     Preview,
@@ -78,6 +79,8 @@ def is_light(request: TaskRequest) -> bool:
             texts = [request.prompt or "", *(message.content for message in request.messages)]
         case EmbeddingRequest():
             texts = list(request.texts)
+        case ImageRequest(image=None):
+            texts = [request.prompt, request.negative_prompt]
         case _:
             return False
     return sum(_TEXT_CHARACTERS + len(text) for text in texts) <= LIGHT_CHARACTERS

@@ -33,12 +33,11 @@ def met(entry: Entry, ahead: Ahead, *, others: int, expected_s: float) -> Met:
 
 def _mean_s(ahead: Ahead, most_s: float) -> float:
     """What one of those ahead is expected to take, but no more than `most_s`. Who is not prepared yet counts so much."""
-    waiting = ahead.waiting
-    count = len(ahead.seated) + waiting.count
+    held, waiting = ahead.held, ahead.waiting
+    count = held.count + waiting.count
     if not count:
         return most_s
-    each_s = [its_s if 0 < (its_s := run.expected_s) < most_s else most_s for run in ahead.seated]
-    return (sum(each_s) + waiting.count * min(waiting.mean_s(most_s), most_s)) / count
+    return min((held.count * held.mean_s(most_s) + waiting.count * waiting.mean_s(most_s)) / count, most_s)
 
 
 def outlook(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> Outlook:
@@ -46,18 +45,18 @@ def outlook(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> Outlook:
     if not its.expected_s:
         its = replace(its, expected_s=paces.usual_s, beside_s=its.mates * paces.usual_s)
     run_s = paces.of(its).held(its.shared_s) + (paces.after_s or 0.0)
-    return Outlook(_seat_s(entry, ahead, paces, its) + paces.before_s(its), run_s)
+    is_full = len(ahead.seated) + ahead.waiting.count >= entry.seats
+    return Outlook(_seat_s(entry, ahead, paces, its) if is_full else paces.before_s(its), run_s)
 
 
 def _seat_s(entry: Entry, ahead: Ahead, paces: Paces, its: Met) -> float:
-    """Until a seat is free."""
-    if len(ahead.seated) + ahead.waiting.count < entry.seats:
-        return 0.0
+    """Until a seat is free, which is taken at once: it is at the end of a step."""
     # One pace for all: they are many. Who is not prepared yet has no expectation of its own, and takes a seat all the same.
     seats, usual_s = entry.seats, paces.usual_s
     full = paces.of(Met(usual_s, seats - 1, its.others))
     crowded = _crowded_s(1.0, seats)
-    left_s = full.lefts([((run.expected_s or usual_s) * crowded, run.seated_s) for run in ahead.seated])
+    now_s = ahead.seated[0].now_s if ahead.seated else 0.0
+    left_s = full.lefts([((run.expected_s or usual_s) * crowded, now_s - run.seat_at_s) for run in ahead.seated])
     each_s = full.held(_crowded_s(ahead.waiting.mean_s(usual_s), seats))
     return seat_free_s(seats, left_s, ahead.waiting.count, each_s)
 

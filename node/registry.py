@@ -216,6 +216,7 @@ class Registry:
 
     def _close_now(self, engine: Engine) -> None:
         """On the loader thread."""
+        gc.unfreeze()  # what a load put aside may be the engine's own, and no collection would find it
         engine.close()
         self._probe.release()
 
@@ -257,11 +258,13 @@ def _set(done: asyncio.Future[None]) -> None:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Importing torch and transformers makes two million objects to keep: collecting meanwhile cost 1 s of 8.5 s."""
+    """Importing torch and transformers makes two million objects to keep: collecting meanwhile cost 1 s of 8.5 s, and the
+    first collection after it held the interpreter for 0.3 s, in the middle of the first requests. So they are put aside."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -34,15 +34,29 @@ class Run:
             "_sent_s",
             "audience",
         ),
-        *("done", "entry", "found_seat", "held_s", "is_seated", "met", "prepared", "task", "work"),
+        *(
+            "done",
+            "entry",
+            "expected_s",
+            "found_seat",
+            "held_s",
+            "is_seated",
+            "met",
+            "prepared",
+            "seat_at_s",
+            "task",
+            "work",
+        ),
     )
 
     def __init__(self, task: Task, entry: Entry, clock: Callable[[], float]) -> None:
         self.task, self.entry, self._clock = task, entry, clock
         self.prepared: Prepared | None = None
+        self.expected_s = 0.0  # that it would take alone, once it is prepared; 0: nobody can say
         self.done: asyncio.Future[Ended | None] | None = None  # what the device loop says at the end; None: given back
         self.audience = Audience(task.id)
         self.is_seated = False
+        self.seat_at_s = 0.0  # on the clock
         self.held_s = 0.0  # how long it had its seat, once it has left it
         self.met = _NOTHING_MET  # what there was when it was sent to the device loop
         self.found_seat = False  # there was a free one then
@@ -63,13 +77,13 @@ class Run:
         )
 
     @property
-    def expected_s(self) -> float:
-        return self.prepared.expected_s if self.prepared is not None else 0.0
+    def now_s(self) -> float:
+        return self._clock()
 
     @property
     def seated_s(self) -> float:
         """Since it got its seat; 0 while it waits."""
-        return self.age_s - self._queued_s if self.is_seated else 0.0
+        return self._clock() - self.seat_at_s if self.is_seated else 0.0
 
     @property
     def waited_s(self) -> float:
@@ -82,6 +96,9 @@ class Run:
         return self.done is not None and not self.done.done()
 
     # ---- what happens ----
+
+    def prepare(self, prepared: Prepared) -> None:
+        self.prepared, self.expected_s = prepared, prepared.expected_s
 
     def queue(self, position: int) -> None:
         """Tells the callers, once."""
@@ -98,7 +115,8 @@ class Run:
         self._eta_s = self._sent_s + eta_s
 
     def start(self, started: Started) -> None:
-        self.is_seated, self._queued_s = True, self.age_s
+        self.is_seated, self.seat_at_s = True, self._clock()
+        self._queued_s = self.seat_at_s - self._arrived_s
         self.audience.tell(started)
 
     def output(self, event: TaskEvent) -> None:

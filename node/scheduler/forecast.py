@@ -8,6 +8,7 @@ outlier moves nothing. Not about what a task costs alone (costs.py), nor about t
 
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -58,7 +59,7 @@ class Met:
         )
 
 
-_Seen = tuple[tuple[float, float, float], float]  # where it lay, and the value that was seen
+_Seen = tuple[float, float, float, float]  # where it lay, and the value that was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Experience:
     seen: tuple[_Seen, ...] = ()
 
     def plus(self, met: Met, value: float) -> "Experience":
-        return Experience(((met.at, value), *self.seen[: _SEEN - 1]))
+        return Experience(((*met.at, value), *self.seen[: _SEEN - 1]))
 
     def like(self, met: Met, guess: float) -> list[tuple[float, float]]:
         """Values and their weights, smallest first; `guess` is among them, as if it had been seen a while ago.
@@ -78,8 +79,8 @@ class Experience:
         size, mates, others = met.at
         exp = math.exp
         found = [(guess, _GUESS)]
-        for (at, value), weight in zip(self.seen, _WEIGHTS, strict=False):
-            by_size, by_mates, by_others = at[0] - size, at[1] - mates, at[2] - others
+        for (its_size, its_mates, its_others, value), weight in zip(self.seen, _WEIGHTS, strict=False):
+            by_size, by_mates, by_others = its_size - size, its_mates - mates, its_others - others
             near = exp((by_size * by_size + by_mates * by_mates + by_others * by_others) / -2)
             found.append((value, weight * (near if near > _UNLIKE else _UNLIKE)))
         found.sort()
@@ -87,14 +88,10 @@ class Experience:
 
 
 def quantiles(weighed: Sequence[tuple[float, float]], *shares: float) -> list[float]:
-    """The values below which these shares of the weight lie. weighed: smallest first, not empty. shares: rising."""
-    reached, found = 0.0, list[float]()
-    whole = sum([weight for _, weight in weighed])
-    for value, weight in weighed:
-        reached += weight
-        while len(found) < len(shares) and reached >= shares[len(found)] * whole:
-            found.append(value)
-    return found + [weighed[-1][0]] * (len(shares) - len(found))
+    """The values below which these shares of the weight lie. weighed: smallest first, not empty."""
+    reached = list(itertools.accumulate([weight for _, weight in weighed]))
+    last = len(weighed) - 1
+    return [weighed[min(bisect_left(reached, share * reached[-1]), last)][0] for share in shares]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,26 +161,18 @@ def seat_free_s(seats: int, seated_s: Sequence[float], waiting: int, each_s: flo
     seats: at least 1. seated_s: what is left of those who have a seat. waiting: how many go first, of `each_s` each. What it
     takes grows with the seats, not with those who wait.
     """
-    free_s = [max(0.0, left_s) for left_s in seated_s] + [0.0] * (seats - len(seated_s))
+    free_s = sorted([*(max(0.0, left_s) for left_s in seated_s), *[0.0] * (seats - len(seated_s))])
     if each_s <= 0 or not waiting:
-        return min(free_s)
-    # As if their work could be poured: then all seats but the latest end at one level, and of whole tasks less than one short of it.
-    level_s = _level(free_s, waiting * each_s) - each_s
-    for seat, its_s in enumerate(free_s):
-        if (taken := int((level_s - its_s) / each_s)) > 0:
-            free_s[seat] = its_s + taken * each_s
-            waiting -= taken
-    # At most two for each seat are left: so the seats are free now, after one more, after two.
-    rounds = [its_s + more * each_s for more in range(3) for its_s in free_s]
-    return sorted(rounds)[min(waiting, 2 * seats)]
-
-
-def _level(heights: Sequence[float], amount: float) -> float:
-    """How high it stands when so much is poured over steps of these heights."""
-    rising = sorted(heights)
-    filled = amount
-    for count, (height, following) in enumerate(itertools.pairwise([*rising, math.inf]), 1):
-        filled += height
-        if filled / count <= following:
-            return filled / count
-    raise AssertionError("nothing stands higher than infinity: this is a bug")
+        return free_s[0]
+    # As if their work could be poured over the seats, the first to be free first: so many are reached, up to this level.
+    sums_s = [0.0, *itertools.accumulate(free_s)]
+    poured_s = waiting * each_s
+    reached = bisect_left(
+        [seat * its_s - sum_s for seat, (its_s, sum_s) in enumerate(zip(free_s, sums_s, strict=False))], poured_s
+    )
+    level_s = (poured_s + sums_s[reached]) / reached
+    # Of whole tasks each of these seats ends less than one short of it, and the next goes to who ends first.
+    whole = [int((level_s - its_s) / each_s) for its_s in free_s[:reached]]
+    ends_s = sorted([its_s + tasks * each_s for its_s, tasks in zip(free_s, whole, strict=False)])
+    rounds, seat = divmod(waiting - sum(whole), reached)  # of no round, but for rounding
+    return ends_s[seat] + rounds * each_s

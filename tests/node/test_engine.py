@@ -23,6 +23,7 @@ LONG = "a" * LIGHT_CHARACTERS
         TextRequest(prompt="What is 3 plus 4?"),
         TextRequest(messages=[Message("system", "Be brief."), Message("user", "What is 3 plus 4?")]),
         EmbeddingRequest(texts=["a cat", "a dog"]),
+        ImageRequest(prompt="a red circle", negative_prompt="blue"),
     ],
 )
 def test_a_few_words_are_light(request_: TaskRequest) -> None:
@@ -38,7 +39,8 @@ def test_a_few_words_are_light(request_: TaskRequest) -> None:
         TextRequest(prompt="a word", logprobs=0),
         EmbeddingRequest(texts=["a cat", LONG]),
         EmbeddingRequest(texts=["a"] * LIGHT_CHARACTERS),
-        ImageRequest(prompt="a red circle"),
+        ImageRequest(prompt="a red circle", negative_prompt=LONG),
+        ImageRequest(prompt="a red circle", image=Blob(b"a picture")),
         AudioRequest(audio=Blob(b"a sound")),
     ],
 )

@@ -29,7 +29,7 @@ class Clock:
 def a_run(clock: Clock, expected_s: float, *, priority: int = 0) -> Run:
     task = Task(id=TaskId(f"t{next(NUMBERS)}"), request=TextRequest(prompt="a"), priority=priority)
     run = Run(task, ENTRY, clock)
-    run.prepared = Prepared(task=task, usage=Usage(device_seconds=expected_s), payload=None)
+    run.prepare(Prepared(task=task, usage=Usage(device_seconds=expected_s), payload=None))
     return run
 
 
@@ -92,7 +92,6 @@ def test_the_wait_and_the_run_go_by_the_pace_of_such_a_crowd() -> None:
 def test_who_is_not_prepared_yet_takes_a_seat_as_long_as_is_usual() -> None:
     clock = Clock()
     fresh = a_run(clock, 0.0)
-    fresh.prepared = None
     paces = learned(Met(5.0, mates=1, beside_s=5.0), 7.5)
     assert ahead([seated(clock, 10.0), seated(clock, 4.0), fresh], paces=paces).queue_s == 13.5
 

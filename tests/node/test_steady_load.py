@@ -60,7 +60,7 @@ class Device:
         """A task that the engine expects to be of that size, and that is of another."""
         task = Task(id=TaskId(f"t{number}"), request=TextRequest(prompt="a"))
         run, ahead = Run(task, ENTRY, lambda: self.now_s), self.crowd.ahead(0)
-        run.prepared = Prepared(task=task, usage=Usage(device_seconds=self.alone_s(expected)), payload=None)
+        run.prepare(Prepared(task=task, usage=Usage(device_seconds=self.alone_s(expected)), payload=None))
         run.met = met(ENTRY, ahead, others=0, expected_s=run.expected_s)
         run.found_seat = ahead.mates < ENTRY.seats
         self.forecast_s[task.id] = outlook(ENTRY, ahead, self.paces, run.met).eta_s

@@ -129,7 +129,7 @@ def test_no_more_is_kept_than_decides() -> None:
     experience = Experience()
     for number in range(1000):
         experience = experience.plus(Met(1.0), float(number))
-    assert (len(experience.seen), experience.seen[0][1]) == (32, 999.0)
+    assert (len(experience.seen), experience.seen[0][-1]) == (32, 999.0)
 
 
 def test_a_free_seat_is_taken_as_soon_as_those_before_were_in_such_company() -> None:
