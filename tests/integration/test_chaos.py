@@ -35,7 +35,7 @@ BOUND_S = 900.0  # on the whole of it
 RICH, POOR = "org-rich", "org-poor"
 POOR_MICRO = 9_000  # its budget: about a third of what its jobs would cost
 OUT, FAILURES, OPEN_S = "groq", 5, 10.0  # the place that goes out, and how the breakers are stated
-UNDER_WAY_S = 1.0  # in which what was sent before the opening has come
+UNDER_WAY_S = 1.0  # in which what was sent before the opening has come: of the clock, and of this process's own time
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5", "groq": "fast-8b", "together": "wide-70b"}
 TARIFFS = {
     "gpt-6-luna": Tariff(input_micro=100_000, cached_micro=10_000, output_micro=500_000),
@@ -76,7 +76,7 @@ class Weather:
 
     source: random.Random
     hung: list[asyncio.Event] = field(default_factory=list)
-    came_at: list[float] = field(default_factory=list)  # when each call came
+    came_at: list[tuple[float, float]] = field(default_factory=list)  # when each call came, and the process's own time
     outage: range = range(0)  # calls, by number, that all fail
     failures: int = 0  # of the outage
     is_calm: bool = True
@@ -86,7 +86,7 @@ class Weather:
         return len(self.came_at)
 
     def __call__(self) -> Fault | None:
-        self.came_at.append(time.monotonic())
+        self.came_at.append((time.monotonic(), time.process_time()))
         if self.calls in self.outage:
             self.failures += 1
             return Status(503, "overloaded_error")
@@ -237,6 +237,7 @@ class Watch:
 
     why: str = ""  # as it was told when it opened
     until: float = 0.0
+    seen_at: float = 0.0  # in the process's own time
     closed_at: float = 0.0  # or a look later
 
 
@@ -248,6 +249,7 @@ async def watch_breaker(it: Town) -> Watch:
         health = it.edge.parts.providers.get(ProviderId(OUT)).snapshot().health
         if health.rests_until is not None and not watch.until:
             watch.why, watch.until, weather.outage = health.reason, health.rests_until, range(0)
+            watch.seen_at = time.process_time()
         if watch.until and health.rests_until is None and "is tried again" not in health.reason:
             watch.closed_at = time.monotonic()
     return watch
@@ -270,7 +272,11 @@ def check_watch(it: Town, watch: Watch) -> None:
     """It opened after five failures, nobody was let through for ten seconds, and it closed."""
     assert it.weathers[OUT].failures >= FAILURES
     opened_at = watch.until - OPEN_S
-    meanwhile = [at - opened_at for at in it.weathers[OUT].came_at if opened_at + UNDER_WAY_S < at < watch.until]
+    meanwhile = [
+        at - opened_at
+        for at, own_s in it.weathers[OUT].came_at
+        if opened_at + UNDER_WAY_S < at < watch.until and own_s > watch.seen_at + UNDER_WAY_S
+    ]
     assert not meanwhile, (meanwhile, watch)
     assert watch.closed_at >= watch.until, watch
 
