@@ -56,7 +56,10 @@ class Needs:
         match self.request:
             case TextRequest() as request:
                 limit = output_limit(request, bounds) * request.n
-                return replace(self.expected, output_tokens=limit), replace(self.most, output_tokens=limit)
+                expected, most = self.expected, self.most
+                if expected.output_tokens == limit:  # as of all places whose models may write as much as was asked for
+                    return expected, most
+                return replace(expected, output_tokens=limit), replace(most, output_tokens=limit)
             case ImageRequest():  # charged by the picture or by the token, as the model is; its prompt is short
                 return expected_usage(self.request, bounds), most_usage(self.request, bounds)
             case _:

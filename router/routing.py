@@ -29,6 +29,11 @@ class RoutingRequest:
     max_cost_micro: int | None = None  # of one call at most, in microdollars
     paid_before: Sequence[str] = ()  # places whose paid call may have done it already: then nobody is paid again
 
+    @property
+    def takes_any_place(self) -> bool:
+        """That has the model, that is."""
+        return self.tier is None and self.privacy != "local_only" and not self.needs_streaming
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -69,26 +74,28 @@ def order(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> Route:
     skipped: list[Skipped] = []
     absent, name = _absent(request), entry(request.modality, request.model)
     first: dict[ModelId, int] = {}  # of the places' models for it, in the configured order, whatever their health
+    takes_any = request.takes_any_place
     for snapshot in snapshots:
-        offers = _offers_of(request, snapshot, name)
-        reason = _lasting_reason(request, snapshot, offers, absent)
-        if reason is not None:
-            skipped.append(Skipped(snapshot.id, reason, True))
-        elif not offers:
-            skipped.append(_unavailable(snapshot))
+        menu, reason = snapshot.offers, None
+        offers = (menu if type(menu) is Menu else Menu.of(menu)).found.get(name, ())
+        if len(offers) > 1 or snapshot.only_when_named:
+            offers = _meant(request, snapshot, offers)
+        if not (offers and takes_any) or snapshot.lacks_key:
+            reason = _lasting_reason(request, snapshot, offers, absent)
+            if reason is not None:
+                skipped.append(Skipped(snapshot.id, reason, True, None))
+            elif not offers:
+                skipped.append(_unavailable(snapshot))
         for offer in offers:
             place = first.setdefault(offer.model, len(first))
-            if reason is not None:
-                continue
-            obstacle = _obstacle(request, snapshot, offer, needs)
-            if obstacle is None:
-                able.append(_ranked(request, snapshot, offer, needs, place))
-            else:
-                skipped.append(obstacle)
+            if reason is None:
+                judged = _judged(request, snapshot, offer, needs, place)
+                if isinstance(judged, Skipped):
+                    skipped.append(judged)
+                else:
+                    able.append(judged)
     if not able:
-        if not first:
-            _check_model(request, snapshots)
-        raise _nobody(request, skipped)
+        raise _nobody(request, skipped) if first else _nobody_has_it(request, snapshots, skipped)
     able.sort(key=COMPARED)
     depends = needs is None and any(offer.refusal is not takes_all or not is_free(at, offer) for *_, at, offer in able)
     return Route(Candidates(able, request.model, needs), skipped, depends)
@@ -106,36 +113,35 @@ def offers_for(snapshot: Snapshot, modality: Modality | None, model: str | None)
     return Menu.of(snapshot.offers).named(modality, model or None)
 
 
-def _offers_of(request: RoutingRequest, snapshot: Snapshot, name: str) -> Sequence[Offer]:
-    """Those that may serve it there: one, or all that an alias stands for, or all defaults, as one may refuse what another
-    takes. name: the entry in a menu."""
-    if snapshot.only_when_named and not request.model:
-        return ()
-    menu = snapshot.offers
-    offers = (menu if type(menu) is Menu else Menu.of(menu)).found.get(name, ())
-    if len(offers) < 2 or not request.model:
-        return offers
+def _meant(request: RoutingRequest, snapshot: Snapshot, offers: Sequence[Offer]) -> Sequence[Offer]:
+    """Of those under its name there: one, or all that an alias stands for, or all defaults, as one may refuse what another
+    takes."""
+    if not request.model:
+        return () if snapshot.only_when_named else offers
     return [offer for offer in offers if request.model in offer.aliases] or offers[:1]
 
 
-def _obstacle(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None) -> Skipped | None:
-    """Why it cannot have it. Lasting reasons come first: they stay true when the others pass."""
-    error = None if needs is None else refusal_of(offer, needs)
-    if error is not None:
-        return Skipped(snapshot.id, f"cannot take it: {error.message}", is_lasting=True, error=error)
+def _judged(
+    request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None, place: int
+) -> Ranked | Skipped:
+    """Where it stands among those that can have it, or why it cannot. One call and one tuple: it is made for each place.
+    Lasting reasons come first: they stay true when the others pass."""
+    if needs is not None and offer.taste not in needs.taken:
+        error = refusal_of(offer, needs)
+        if error is not None:
+            return Skipped(snapshot.id, f"cannot take it: {error.message}", is_lasting=True, error=error)
     if request.max_cost_micro is not None or request.paid_before:
         too_dear = _money_reason(request, offer, quote_at(snapshot, offer, needs))
         if too_dear is not None:
             return Skipped(snapshot.id, too_dear, is_lasting=True)
-    return _unavailable(snapshot) if snapshot.health.status == "unavailable" else None
-
-
-def _ranked(request: RoutingRequest, snapshot: Snapshot, offer: Offer, needs: Needs | None, place: int) -> Ranked:
-    """One tuple and few calls: it is made for each place."""
+    status = snapshot.health.status
+    if status == "unavailable":
+        return _unavailable(snapshot)
     preferred = offer.aliases.get(request.model, 0) if request.model and offer.aliases else 0
-    cost_micro = 0 if is_free(snapshot, offer) else estimated_micro(offer, needs)
+    is_free = offer.price is None and snapshot.tier is Tier.BASIC
     load = (offer.waiting + offer.running) / (offer.max_batch or 1)  # tasks there already, in batches
-    return preferred, cost_micro, _HEALTH_RANK[snapshot.health.status], place, load, snapshot, offer
+    cost_micro = 0 if is_free else estimated_micro(offer, needs)
+    return preferred, cost_micro, _HEALTH_RANK[status], place, load, snapshot, offer
 
 
 def _unavailable(snapshot: Snapshot) -> Skipped:
@@ -184,18 +190,18 @@ def _lasting_reason(request: RoutingRequest, snapshot: Snapshot, offers: Sequenc
 # ---- nobody ----
 
 
-def _check_model(request: RoutingRequest, snapshots: Sequence[Snapshot]) -> None:
-    """Raises ModelNotFound; not while a place that may have the model has not said what it has."""
+def _nobody_has_it(request: RoutingRequest, snapshots: Sequence[Snapshot], skipped: Sequence[Skipped]) -> FabricError:
+    """ModelNotFound; not while a place that may have the model has not said what it has."""
     if request.model is None or any(is_unseen(snapshot) for snapshot in snapshots):
-        return
+        return _nobody(request, skipped)
     offers = [offer for snapshot in snapshots for offer in snapshot.offers]
     named = [offer for offer in offers if offer.model == request.model or request.model in offer.aliases]
     served = sorted({offer.modality for offer in named})
     if request.modality in served:
-        return
+        return _nobody(request, skipped)
     known = ", ".join(sorted({offer.model for offer in offers if offer.modality is request.modality})) or "none"
     what = f"serves {' and '.join(served)}, not {request.modality}" if served else "is not here"
-    raise ModelNotFound(f"model {request.model!r} {what}: name one of the {request.modality} models: {known}")
+    return ModelNotFound(f"model {request.model!r} {what}: name one of the {request.modality} models: {known}")
 
 
 def _nobody(request: RoutingRequest, skipped: Sequence[Skipped]) -> FabricError:

@@ -6,10 +6,9 @@ Not about what calls cost: the router books that by attempt (router/accounts.py)
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Final, cast
 
 from protos.errors import Code, FabricError
@@ -19,7 +18,7 @@ from providers.wrappers.stack import Run
 
 _WINDOW_S: Final = 120.0  # what is older says little of now
 _CALLS: Final = 200  # kept at most
-_FRESH_S: Final = 1.0  # for which nothing is counted anew unless a call ends: each route looks at every place
+_FRESH_S: Final = 1.0  # for which nothing is counted anew unless a call fails: each route looks at every place
 _ENOUGH: Final = 4  # calls before an error rate says anything
 _SICK: Final = 0.5  # of the calls failed: degraded
 _REQUESTS_FAULT: Final = frozenset(  # say nothing of the vendor
@@ -74,10 +73,16 @@ class Window:
             reason=told if is_sick else base.reason,
             seen_s=base.seen_s,
             error_rate=rate,
-            latency_s=median(self._latencies) if self._latencies else None,
+            latency_s=_middle(self._latencies) if self._latencies else None,
             success_s=None if success_at is None else now - success_at,
             rests_until=base.rests_until,
         )
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """The median of what is sorted already."""
+    half, is_odd = divmod(len(ordered), 2)
+    return ordered[half] if is_odd else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Metered:
@@ -87,10 +92,8 @@ class Metered:
         self._clock = clock
         self._window = Window()
         self._success_at: float | None = None
-        self._shown: tuple[Snapshot, int, float, Snapshot] | None = (
-            None  # of what, after how many calls, when, and what
-        )
-        self._ended = 0
+        self._shown: tuple[Snapshot, float, Snapshot] | None = None  # of what, until when, and what
+        self._has_seen = False
 
     async def run(self, task: Task, inner: Run) -> AsyncIterator[TaskEvent]:
         began_at, first_at = self._clock(), None
@@ -110,14 +113,17 @@ class Metered:
 
     def add(self, seen: Seen) -> None:
         self._window.add(seen)
-        self._ended += 1
+        self._has_seen = True
+        # One more that ended well, at a place that is well, changes nothing that a route looks at: it is seen within a second.
+        if seen.said or (self._shown is not None and self._shown[2].health.status != "healthy"):
+            self._shown = None
 
     def seen(self, snapshot: Snapshot) -> Snapshot:
-        if not self._ended:
+        if not self._has_seen:
             return snapshot
         now, last = self._clock(), self._shown
-        if last is not None and last[0] is snapshot and last[1] == self._ended and now - last[2] < _FRESH_S:
-            return last[3]
+        if last is not None and last[0] is snapshot and now < last[1]:
+            return last[2]
         shown = replace(snapshot, health=self._window.health(snapshot.health, self._success_at, now))
-        self._shown = (snapshot, self._ended, now, shown)
+        self._shown = (snapshot, now + _FRESH_S, shown)
         return shown
