@@ -42,6 +42,7 @@ def test_it_has_the_files_that_faster_whisper_reads() -> None:
     assert {"<|nospeech|>", "<|notimestamps|>", "<|0.00|>", "<|30.00|>"} <= set(vocabulary)
 
 
+@pytest.mark.timeout(900)  # seconds, for a hundred recordings on a machine that does more than that
 def test_voices_and_sentences_of_no_training_are_understood(engine: Engine) -> None:
     said = [" ".join(path.stem.split("-")[1:]) for path in SPOKEN]
     assert len(said) == 100
