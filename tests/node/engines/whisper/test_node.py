@@ -1,8 +1,10 @@
 """Speech through a running node: every container, every file that is none, and segments while a file is running."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,14 @@ import pytest
 import small_whisper
 from small_whisper import FILES, RATE_HZ, file_of, flac
 
+from node.engine import ModelSpec, Prepared
+from node.engines.fake import FakeEngine
 from protos.errors import InputInvalid
+from protos.fabric.node.v1 import node_pb2 as pb
 from protos.types import AudioRequest, AudioResult, Blob, Finished, Segment, SegmentDelta, Task, TaskId
 
 StartNode = Callable[..., AbstractAsyncContextManager[Any]]  # tests/node/conftest.py: a Client
+PATIENCE_S = 60.0
 CONTAINERS = ("wav", "mp3", "flac", "ogg", "m4a", "webm", "mp4")
 
 
@@ -66,6 +72,33 @@ async def test_files_that_are_no_sound_are_refused_by_name_and_the_node_goes_on(
         assert message in error.message
         assert [wrong["path"] for wrong in error.details["errors"]] == ["audio"]
     assert (await result_of(client, file_of("spoken.wav"))).text
+
+
+class SlowReader(FakeEngine):
+    """Reads a recording for as long as nobody says that it may end."""
+
+    def __init__(self, spec: ModelSpec, began: Event, may_end: Event) -> None:
+        super().__init__(spec)
+        self.began, self.may_end = began, may_end
+
+    def prepare(self, task: Task) -> Prepared:
+        self.began.set()
+        assert self.may_end.wait(PATIENCE_S), "nobody was answered meanwhile: it was read on the event loop"
+        return super().prepare(task)
+
+
+async def test_a_node_answers_while_a_recording_is_decoded_and_searched(start_node: StartNode) -> None:
+    """Both are prepare's part; were it called on the event loop, the status could not come before its end."""
+    began, may_end = Event(), Event()
+    ears = '[[model]]\nid = "ears"\nengine = "fake"\nmodality = "audio"\ndefault = true'
+    async with start_node(ears, load=lambda spec: SlowReader(spec, began, may_end)) as client:
+        asked = asyncio.create_task(result_of(client, AudioRequest(audio=Blob(b"a sound"), language="en")))
+        assert await asyncio.to_thread(began.wait, PATIENCE_S)
+        status = await client.stub.GetStatus(pb.StatusRequest())
+        assert status.ready
+        assert not asked.done()
+        may_end.set()
+        assert (await asked).text
 
 
 async def test_of_a_file_that_is_cut_in_the_middle_what_is_there_is_heard(client: Any) -> None:
