@@ -52,10 +52,6 @@ class Menu(tuple[Offer, ...]):
         return self.found.get(entry(modality, name), ())
 
     @cached_property
-    def is_priced(self) -> bool:
-        return any(offer.price for offer in self)
-
-    @cached_property
     def found(self) -> Mapping[str, Sequence[Offer]]:
         """By entry."""
         found: defaultdict[str, list[Offer]] = defaultdict(list)
