@@ -51,6 +51,29 @@ async def test_a_vendor_whose_calls_mostly_fail_is_degraded_until_that_is_long_a
     assert provider.snapshot().health.status == "healthy"
 
 
+def test_a_failure_is_seen_at_once_and_one_more_success_within_a_second() -> None:
+    clock, snapshot = ManualClock(), Scripted(WELL).snapshot()
+    metered = Metered(clock=clock)
+    metered.add(Seen(clock(), "", 0.1))
+    first = metered.seen(snapshot)
+    metered.add(Seen(clock(), "", 0.3))
+    assert metered.seen(snapshot) is first  # what a route looks at is as it was
+    clock.now += 1
+    assert metered.seen(snapshot).health.latency_s == 0.2
+    metered.add(Seen(clock(), "down"))
+    assert metered.seen(snapshot).health.error_rate == pytest.approx(1 / 3)
+
+
+async def test_one_that_mostly_failed_is_well_with_the_success_that_makes_it_so(gathered: Gather) -> None:
+    clock = ManualClock()
+    provider = Wrapped(Scripted(DOWN, DOWN, WELL, WELL, WELL), [Metered(clock=clock)])
+    for _ in range(4):
+        await call(provider, gathered)
+    assert provider.snapshot().health.status == "degraded"
+    await call(provider, gathered)
+    assert provider.snapshot().health.status == "healthy"
+
+
 async def test_a_bad_request_says_nothing_of_the_vendor(gathered: Gather) -> None:
     provider = Wrapped(Scripted([Queued(0), InputInvalid("bad")]), [Metered()])
     for _ in range(9):
