@@ -7,6 +7,7 @@ fastest way on a CPU, for padding costs more than batches gain. Checks first tha
 out: HTTP, gRPC, the scheduler.
 """
 # minutes: 2
+# limits: docs/embedding-in-process.md
 
 import argparse
 import statistics

@@ -164,10 +164,9 @@ def rows(found: Mapping[str, Sequence[Measured]], load: float) -> tuple[list[Row
             "told": [(job.told_s, job.took_s) for job in jobs],
         }
         for side, pairs in sides.items():
-            work, off = f"{name}, Poisson at {load:g} of what it can do", median(errors(pairs))
-            lines.append(
-                Row(work=work, peer="", measure=f"ETA {side}, median error", values=[off], unit="", at_most=AIM)
-            )
+            off = median(errors(pairs)) * 100
+            what = f"{side}, median error at {load:g} of what it can do"
+            lines.append(Row(work=name, peer="", measure=what, values=[off], unit="%", at_most=AIM * 100))
         facts[name] = {"jobs": len(jobs), "waited_s": round(median(job.waited_s for job in jobs), 3)} | {
             f"{side}_bias": round(bias(pairs), 2) for side, pairs in sides.items()
         }

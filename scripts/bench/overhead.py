@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from node.catalog import read_catalog
@@ -201,7 +203,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             entry = f'[[model]]\nid = "{spec.id}"\nengine = "{spec.engine}"\npath = "{spec.path}"\nseats = {spec.seats}\nkeep_alive = "forever"\n'
             Path(folder, "models.toml").write_text(entry)
-            bare_loop, loop, service = asyncio.run(measured(spec, options.rounds, Path(folder)))
+            bare_loop, loop, service = uvloop.run(measured(spec, options.rounds, Path(folder)))  # as a node does
         work = f"{spec.modality}, {REQUESTS[spec.modality][1]} tasks of {spec.id}"
         more = [ours - theirs for ours, theirs in zip(loop.percent, bare_loop.percent, strict=True)]
         rows += [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench.lib.report import Row, publish
+from scripts.bench.lib.report import Row, circumstances, publish
 from scripts.bench.lib.running import ROOT, all_of, bench_at
-from scripts.bench.lib.table import keep
+from scripts.bench.lib.table import Line, keep, kept, table
 
 GOOD = "print('said')"
 BROKEN = "print('said')\nraise SystemExit(2)"
@@ -53,5 +53,21 @@ def test_the_table_has_the_last_line_of_each_and_says_where_a_peer_was_missing(
     assert len(lines.read_text().splitlines()) == 1
     text = table.read_text()
     assert "| w | p | texts/s | 3.5 x [3, 4] |  | ≥ 2 x | reached |" in text
-    assert "| w | q | texts/s | peer not installed |  | ≥ 2 x |  |" in text
+    assert "|  | q | texts/s | peer not installed |  | ≥ 2 x |  |" in text
     assert f"commit {json.loads(lines.read_text())['commit']}" in text
+
+
+def test_a_missed_row_leads_to_what_shows_the_limit_below_what_the_benchmark_says_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text('"""Ours beside theirs.\n\nUsage."""\n# limits: docs/why.md\n')
+    row = Row(work="w", peer="", measure="m", values=[0.25], unit="ms", at_most=0.1).as_json()
+    line = {"bench": "some", "rows": [row], "facts": {}, **circumstances()}
+    text = table([line], tmp_path)
+    assert "## some\n\nOurs beside theirs.\n" in text
+    assert "| w |  | m | 0.25 ms |  | ≤ 0.1 ms | [**missed**](why.md) |" in text
+
+
+def test_benchmarks_stand_in_the_order_of_what_is_promised_not_of_the_alphabet() -> None:
+    lines: list[Line] = []
+    for name in ("routing", "images", "text alone 20M", "text together 20M", "audio", "audio"):
+        lines = kept(lines, {"bench": name})
+    assert [line["bench"] for line in lines] == ["text together 20M", "text alone 20M", "audio", "images", "routing"]

@@ -63,13 +63,20 @@ def run(bench: Bench, heard: Callable[[str], object], patience: float = _PATIENC
 def all_of(benches: Sequence[Bench], heard: Callable[[str], object], patience: float = _PATIENCE) -> dict[str, str]:
     """Those that failed, and why."""
     failed = {}
-    for bench in benches:
-        say(f"\033[1m{bench.name}\033[0m: about {bench.minutes:g} minutes")
+    for place, bench in enumerate(benches):
+        say(
+            f"\033[1m{bench.name}\033[0m ({place + 1} of {len(benches)}): about {bench.minutes:g} minutes{_then(benches[place + 1 :])}"
+        )
         began_s = time.monotonic()
         if why := run(bench, heard, patience):
             failed[bench.name] = why
         say(f"{bench.name}: {why or 'done'}, {(time.monotonic() - began_s) / 60:.1f} minutes")
     return failed
+
+
+def _then(left: Sequence[Bench]) -> str:
+    minutes = sum(bench.minutes for bench in left)
+    return f"; then {', '.join(bench.name for bench in left)}, about {minutes:g} minutes more" if left else "; the last"
 
 
 def see_to_peers(benches: Sequence[Bench], *, may_make: bool) -> None:
@@ -100,8 +107,9 @@ def main() -> None:
     say(f"{len(benches)} benchmarks, about {sum(bench.minutes for bench in benches):g} minutes on two quiet cores")
     see_to_peers(benches, may_make=options.peers)
     failed = all_of(benches, show)
+    say(f"{len(benches) - len(failed)} of {len(benches)} ran to their end; the table is docs/benchmarks.md")
     for name, why in failed.items():
-        say(f"{name}: {why}")
+        say(f"\033[1m{name} failed\033[0m: {why}")
     sys.exit(bool(failed))
 
 
