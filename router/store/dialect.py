@@ -19,9 +19,7 @@ from protos.errors import InvalidRequest
 
 READERS: Final = 2  # connections that read; more only fight over the interpreter
 _SYNCHRONOUS: Final = "synchronous"  # of a connection, in what SQLAlchemy keeps beside it
-_UNFOLDED_PAGES: Final = (
-    8192  # of 4 KiB in the log, about: where the writer finds no quiet moment, a commit folds it in
-)
+_UNFOLDED_PAGES: Final = 2048  # of 4 KiB in the log: where the writer finds no quiet moment, a commit folds it in
 _BUSY_S: Final = 10.0  # wait for a lock that another program, such as a backup, holds on the file
 
 
