@@ -7,14 +7,15 @@ so many calls one after another, in turns so that a busy machine slows all alike
 counts; as many, so many at once, of a vendor that writes as fast as the stand-in can, which is more than any model does; and
 words a second of longer answers, from the request to the last word, of a vendor that writes 150 a second in each. PATH: the
 command of LiteLLM's proxy, by default that of .venv-peer-litellm (scripts/bench/peers litellm); "" leaves it out. None of them
-asks for a key or limits anybody; the router alone writes what each call may cost before it and what it did cost after it, to
-the disk.
+asks for a key; the router alone writes what each call may cost beside it and what it did cost after it, to the disk. With
+--budget-usd it holds the callers to a budget of a month: then a call waits until what it may cost is written.
 """
 # minutes: 4
 # peers: litellm
 
 import argparse
 import asyncio
+import json
 import os
 import socket
 import statistics
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from protos.types import DEFAULT_ORGANIZATION
 from scripts.bench.lib.report import Row, publish
 from scripts.bench.lib.streamed import FLAT_OUT, PACED, Target
 
@@ -57,10 +60,15 @@ class Round:
 Figures = Mapping[str, Sequence[Round]]  # by target
 
 
-async def measured(targets: Mapping[str, Target], rounds: int, calls: int, at_once: int, paced_words: int) -> Figures:
+async def measured(
+    targets: Mapping[str, Target], rounds: int, *, calls: int, at_once: int, paced_words: int, budget_usd: float | None
+) -> Figures:
     paced = {name: Target(target.port, paced_words) for name, target in targets.items()}
     for target in targets.values():
         await _until_up(target)
+    if budget_usd is not None:
+        await asyncio.to_thread(_limit, targets["router"].port, budget_usd)
+    for target in targets.values():
         await _rate(target, FLAT_OUT, 2 * at_once, at_once)  # the first pay for what is made once
     found: dict[str, list[Round]] = {name: [] for name in targets}
     for _ in range(rounds):
@@ -79,6 +87,13 @@ async def _until_up(target: Target) -> None:
     async with asyncio.timeout(READY_S):
         while not await target.is_up():  # noqa: ASYNC110 - another process has nothing else to wait on
             await asyncio.sleep(0.2)
+
+
+def _limit(port: int, budget_usd: float) -> None:
+    url = f"http://127.0.0.1:{port}/v1/organizations/{DEFAULT_ORGANIZATION}/budget"
+    body, headers = json.dumps({"monthly_limit_usd": budget_usd}).encode(), {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method="PUT")) as answer:
+        assert answer.status == 200
 
 
 async def _rate(target: Target, model: str, calls: int, at_once: int) -> float:
@@ -212,14 +227,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--words", type=int, default=64, help="of an answer")
     parser.add_argument("--paced-words", type=int, default=256, help="of an answer of the vendor with a pace")
+    parser.add_argument("--budget-usd", type=float, help="of a month; by default nobody is limited")
     parser.add_argument("--litellm", default=str(LITELLM), help="its command; where there is none, without it")
     options = parser.parse_args()
     if not Path(options.litellm).exists():
         options.litellm = ""
     with tempfile.TemporaryDirectory() as name, doors(Path(name), options.litellm) as ports:
         targets = {door: Target(port, options.words) for door, port in ports.items()}
-        found = asyncio.run(measured(targets, options.rounds, options.calls, options.at_once, options.paced_words))
-    asked = {name: getattr(options, name) for name in ("calls", "at_once", "words", "paced_words")}
+        asked = {name: getattr(options, name) for name in ("calls", "at_once", "paced_words", "budget_usd")}
+        found = asyncio.run(measured(targets, options.rounds, **asked))
+    asked["words"] = options.words
     publish("remote", rows_of(found), **asked)
 
 
