@@ -3,7 +3,7 @@
 Not about which task has which slot (seats.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +46,7 @@ class KvPool:
         self.slots = slots
         self.context_tokens = context_tokens
         self.bytes = pool_bytes(layers, slots, context_tokens, dtype)
-        self._keys, self._values = (
-            [torch.zeros(slots, layer.kv_heads, context_tokens, dim, dtype=dtype, device=device) for layer, dim in dims]
-            for dims in (
-                [(layer, layer.key_dim) for layer in layers],
-                [(layer, layer.value_dim) for layer in layers],
-            )
-        )
+        self._keys, self._values = _zeros(layers, lambda heads, dim: (slots, heads, context_tokens, dim), dtype, device)
 
     def write(
         self, layer: int, rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -96,13 +90,7 @@ class TokenPool:
         self.context_tokens = context_tokens
         self.bytes = pool_bytes(layers, slots + 1, context_tokens, dtype)
         self.tokens = (slots + 1) * context_tokens
-        self._keys, self._values = (
-            [torch.zeros(self.tokens, layer.kv_heads, dim, dtype=dtype, device=device) for layer, dim in dims]
-            for dims in (
-                [(layer, layer.key_dim) for layer in layers],
-                [(layer, layer.value_dim) for layer in layers],
-            )
-        )
+        self._keys, self._values = _zeros(layers, lambda heads, dim: (self.tokens, heads, dim), dtype, device)
 
     @property
     def scratch(self) -> int:
@@ -129,3 +117,15 @@ class TokenPool:
         """After values that are not finite: the slot's next task must not meet them."""
         for tensor in (*self._keys, *self._values):
             tensor[slot * self.context_tokens :][: self.context_tokens].zero_()
+
+
+def _zeros(
+    layers: Sequence[LayerShape],
+    shape: Callable[[int, int], tuple[int, ...]],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Of each layer its keys and its values. shape: by its heads and their numbers."""
+    keys = [torch.zeros(shape(layer.kv_heads, layer.key_dim), dtype=dtype, device=device) for layer in layers]
+    values = [torch.zeros(shape(layer.kv_heads, layer.value_dim), dtype=dtype, device=device) for layer in layers]
+    return keys, values

@@ -5,6 +5,7 @@ Not about requests (engine.py) nor about the attention itself (attention.py).
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -19,11 +20,12 @@ from node.engines import linears
 from node.engines.text import attention, varlen
 from node.engines.text.attention import Chunk, Layout
 from node.engines.text.kv import KvPool, LayerShape, TokenPool, pool_bytes
+from node.engines.text.last_layer import LastLayer
 from node.engines.text.own_cache import OwnCaches
 from node.engines.text.path import facts_of, path_of
 from node.engines.text.probe import examine
 from node.engines.text.rounding import Verdict, in_float32, usual, verdict
-from node.engines.text.selftest import cached_logits, eager_logits, own_cache_logits, sequences
+from node.engines.text.selftest import cached_logits, eager_logits, end_logits, ends_of, own_cache_logits, sequences
 from node.engines.text.upload import upload
 from protos.errors import DoesNotFit, LoadFailed
 
@@ -34,10 +36,14 @@ _GIB: Final = 1 << 30
 _SPARE_BYTES: Final = (
     512 << 20
 )  # for weights that are kept in two layouts: one is faster for a lone request, one for many
+_PROMPT: Final = 200  # tokens of a usual one; as most no multiple of 16, to which packed linears fill up
 _OWN_CACHE: Final = {
     True: "through its own cache, prompts one by one and decoding rows together",
     False: "row by row through its own cache: many requests take as long as one by one",
 }
+
+# What a model's own code raises that is not made for how it is called.
+_FOREIGN: Final = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError)
 
 Pool: TypeAlias = KvPool | TokenPool | OwnCaches
 
@@ -52,6 +58,7 @@ class TextModel:
     context_tokens: int  # that the model was made for; 0: it states none
     are_stacked: bool = False  # caches of its own: those of decoding rows, for one forward of them all
     attend: varlen.Attend | None = None  # the kernel that attends for all rows; None: groups of rows, as on a CPU
+    last_layer: LastLayer | None = None  # that can be computed for some rows alone; None: for all
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,14 +115,21 @@ class TextModel:
         self, ids: torch.Tensor, layout: Layout | varlen.VarlenLayout, kept: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Logits (rows, vocabulary) in the model's own type. kept: which rows of the pack; None: all."""
-        output = self.module(
-            input_ids=ids[None],
-            position_ids=layout.positions[None],
-            use_cache=False,
-            logits_to_keep=0 if kept is None else kept,
-            fabric_layout=layout,
-        )
+        with self._narrowed(len(ids), kept):
+            output = self.module(
+                input_ids=ids[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                logits_to_keep=0 if kept is None else kept,
+                fabric_layout=layout,
+            )
         return output.logits[0]
+
+    def _narrowed(self, tokens: int, kept: torch.Tensor | None) -> AbstractContextManager[None]:
+        """Where most rows decode, picking those would cost more than it saves."""
+        if self.last_layer is None or kept is None or 2 * len(kept) > tokens:
+            return nullcontext()
+        return self.last_layer.only(kept)
 
 
 def load_model(spec: ModelSpec, device: DeviceSpec) -> TextModel:
@@ -166,7 +180,22 @@ def prove(name: str, module: PreTrainedModel, device: torch.device, attend: varl
     model = TextModel(module, layers, device, _stated_context(module), attend=attend)
     with torch.inference_mode():
         _self_test(name, model)
-    return model
+        return _with_narrow_last_layer(name, model)
+
+
+def _with_narrow_last_layer(name: str, model: TextModel) -> TextModel:
+    """Where the logits are the same then."""
+    narrow = replace(model, last_layer=LastLayer(model.module, len(model.layers)))
+    cases = sequences(model.vocabulary)
+    ends = ends_of(cases)
+    try:
+        found = _verdict(end_logits(narrow, cases), _of_eager(model, cases)[ends], model, cases, ends)
+        _accept(found, "its logits without differ")
+    except (LoadFailed, *_FOREIGN) as refusal:
+        _log.info("the last layer of %s is computed for every row: %s", name, refusal)
+        narrow.last_layer.restore()
+        return model
+    return narrow
 
 
 def prove_own_cache(name: str, module: PreTrainedModel, device: torch.device) -> TextModel:
@@ -186,7 +215,7 @@ def _proven_own_cache(name: str, model: TextModel) -> TextModel:
     try:
         with torch.inference_mode():
             found = _verdict(own_cache_logits(model, cases), eager_logits(model, cases), model, cases)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as exc:
+    except _FOREIGN as exc:
         raise LoadFailed(f"{what} cannot be served: {exc}; use another model") from exc
     way = "stacked caches" if model.are_stacked else "its own cache"
     _accept(found, f"{what} cannot be served: its logits through {way} differ")
@@ -208,16 +237,15 @@ def _dtype(spec: ModelSpec, device: DeviceSpec) -> Any:  # a torch.dtype, or "au
 
 
 def _step_sizes(spec: ModelSpec) -> list[int]:
-    """Rows that its linears mostly get: a lone request, a few, all seats, a step full of prompts."""
-    return sorted({1, min(8, spec.seats), spec.seats, spec.step_tokens})
+    """Rows that its linears mostly get: a lone request, a few, all seats, a prompt, a step full of prompts."""
+    return sorted({1, min(8, spec.seats), spec.seats, min(_PROMPT, spec.step_tokens), spec.step_tokens})
 
 
 def _self_test(name: str, model: TextModel) -> None:
     """Two sequences in chunks through the cache against a full forward each: a model whose attention we misread must
     not answer at all."""
     cases = sequences(model.vocabulary)
-    model.module.set_attn_implementation("eager")
-    expected = eager_logits(model, cases)
+    expected = _of_eager(model, cases)
     model.module.set_attn_implementation(attention.INTERFACE if model.attend is None else varlen.INTERFACE)
     found = _verdict(cached_logits(model, cases), expected, model, cases)
     _accept(
@@ -226,16 +254,27 @@ def _self_test(name: str, model: TextModel) -> None:
     )
 
 
-def _verdict(found: torch.Tensor, expected: torch.Tensor, model: TextModel, cases: Sequence[Sequence[int]]) -> Verdict:
-    """expected: the logits of its eager attention."""
+def _of_eager(model: TextModel, cases: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The logits of its eager attention."""
+    interface = model.module.config._attn_implementation
+    model.module.set_attn_implementation("eager")
+    logits = eager_logits(model, cases)
+    model.module.set_attn_implementation(interface)
+    return logits
+
+
+def _verdict(
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    model: TextModel,
+    cases: Sequence[Sequence[int]],
+    rows: Sequence[int] | slice = slice(None),
+) -> Verdict:
+    """expected: the logits of its eager attention. rows: which of them are there."""
 
     def exact() -> torch.Tensor:
-        interface = model.module.config._attn_implementation
-        model.module.set_attn_implementation("eager")
         with in_float32(model.module):
-            logits = eager_logits(model, cases)
-        model.module.set_attn_implementation(interface)
-        return logits
+            return _of_eager(model, cases)[rows]
 
     return verdict(found, expected, model.dtype, exact)
 

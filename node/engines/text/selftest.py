@@ -1,9 +1,11 @@
-"""Logits of two short sequences, by a full eager forward, by mixed chunks through the slot cache, and by the own cache.
+"""Logits of two short sequences, by a full eager forward, by mixed chunks through the slot cache (all rows, or the last of each
+chunk), and by the own cache.
 
 Not about the verdict (model.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -48,16 +50,43 @@ def own_cache_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torc
 def cached_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
     """The same logits by steps that mix chunks of the cases."""
     pool = model.new_pool(len(cases), max(map(len, cases)))
-    done = [0] * len(cases)
     logits: list[list[torch.Tensor]] = [[] for _ in cases]
+    for chunks in _mixed():
+        ids = _ids(model, cases, chunks)
+        rows = model.run(ids, chunks, pool, range(len(ids)))
+        for chunk, part in zip(chunks, rows.split([c.count for c in chunks]), strict=True):
+            logits[chunk.slot].append(part)
+    return torch.cat([torch.cat(parts) for parts in logits])
+
+
+def end_logits(model: "TextModel", cases: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Of the last token of each chunk alone, by the same steps; see `ends_of`. Each is computed once more before, for no row, as
+    the first chunks of a long prompt are."""
+    pool = model.new_pool(len(cases), max(map(len, cases)))
+    parts = []
+    for chunks in _mixed():
+        lasts = [end - 1 for end in accumulate(chunk.count for chunk in chunks)]
+        ids = _ids(model, cases, chunks)
+        model.run(ids, chunks, pool, [])
+        parts.append(model.run(ids, chunks, pool, lasts))
+    return torch.cat(parts)
+
+
+def ends_of(cases: Sequence[Sequence[int]]) -> list[int]:
+    """Where the rows of `end_logits` are among those of the whole sequences, one behind the other."""
+    begins = [0, *accumulate(map(len, cases))]
+    return [begins[chunk.slot] + chunk.start + chunk.count - 1 for chunks in _mixed() for chunk in chunks]
+
+
+def _mixed() -> Iterator[list[Chunk]]:
+    """The chunks of each step, in packed order."""
+    done = [0] * len(_LENGTHS)
     for counts in _STEPS:
         chunks = [Chunk(slot, done[slot], count) for slot, count in enumerate(counts) if count]
-        chunks = [chunks[i] for i in packed(chunks)]
-        ids = [token for c in chunks for token in cases[c.slot][c.start : c.start + c.count]]
-        rows = model.run(upload(ids, torch.long, model.device), chunks, pool, range(len(ids))).split(
-            [c.count for c in chunks]
-        )
-        for chunk, part in zip(chunks, rows, strict=True):
-            logits[chunk.slot].append(part)
-            done[chunk.slot] += chunk.count
-    return torch.cat([torch.cat(parts) for parts in logits])
+        yield [chunks[i] for i in packed(chunks)]
+        done = [begun + count for begun, count in zip(done, counts, strict=True)]
+
+
+def _ids(model: "TextModel", cases: Sequence[Sequence[int]], chunks: Sequence[Chunk]) -> torch.Tensor:
+    ids = [token for c in chunks for token in cases[c.slot][c.start : c.start + c.count]]
+    return upload(ids, torch.long, model.device)

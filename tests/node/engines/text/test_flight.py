@@ -43,6 +43,11 @@ def plain_flying_engine(llama_path: str) -> Engine:
     return around(prove("tiny", build(llama_config()), CPU), spec_of(llama_path, step_tokens=16), is_ahead=True)
 
 
+@pytest.fixture(scope="module", params=["by the kernel", "by the attention of a CPU"])
+def ahead(request: pytest.FixtureRequest, flying_engine: Engine, plain_flying_engine: Engine) -> Engine:
+    return flying_engine if request.param == "by the kernel" else plain_flying_engine
+
+
 @pytest.fixture
 def flying(flying_engine: Engine) -> Any:
     desk = Desk(flying_engine)
@@ -73,17 +78,9 @@ def test_no_company_changes_an_answer_while_steps_are_ahead(
 @settings(max_examples=6, phases=phases)
 @plain_company
 def test_nor_where_every_step_is_ahead(
-    flying_engine: Engine, llama_engine: Engine, asked: list[TextRequest], chances: int
+    ahead: Engine, llama_engine: Engine, asked: list[TextRequest], chances: int
 ) -> None:
-    check_answers(flying_engine, asked, chances, llama_engine)
-
-
-@settings(max_examples=4, phases=phases)
-@plain_company
-def test_nor_over_the_attention_of_a_cpu(
-    plain_flying_engine: Engine, llama_engine: Engine, asked: list[TextRequest], chances: int
-) -> None:
-    check_answers(plain_flying_engine, asked, chances, llama_engine)
+    check_answers(ahead, asked, chances, llama_engine)
 
 
 @pytest.mark.long

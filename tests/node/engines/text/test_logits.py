@@ -10,6 +10,7 @@ from reference_varlen import reference_varlen
 from tiny import build, small
 
 from node.engines.text.attention import Chunk, packed
+from node.engines.text.last_layer import RowByRow
 from node.engines.text.model import TextModel, prove
 from node.engines.text.varlen import Attend
 from protos.errors import LoadFailed
@@ -85,6 +86,41 @@ def test_packed_steps_equal_a_full_forward(family: str, attend: Attend | None) -
         expected = eager(model, sequence)
         assert expected.std() > 0.05
         assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_the_last_layer_computes_the_rows_alone_whose_logits_are_asked_for(family: str) -> None:
+    model = prove(family, build(config_of(family)), CPU)
+    assert model.last_layer is not None, "its last layer computes every row"
+    choice = random.Random(family)
+    one, two = ([choice.randrange(small()["vocab_size"]) for _ in range(length)] for length in (20, 6))
+    expected = eager(model, one)[-1]
+    widest = max(model.module.modules(), key=lambda each: isinstance(each, RowByRow) and _weights(each))
+    seen: list[int] = []
+    widest.inner.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2]))
+    pool = model.new_pool(2, 64)
+    model.run(torch.tensor(one[:12] + two), [Chunk(0, 0, 12), Chunk(1, 0, 6)], pool, [17])
+    logits = model.run(torch.tensor(one[12:]), [Chunk(0, 12, 8)], pool, [7])
+    assert seen == [1, 1]
+    assert torch.allclose(logits[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_last_layer_that_is_not_computed_row_by_row_computes_them_all() -> None:
+    """Its feed-forward part adds what another part left of every row."""
+    module = build(config_of("llama"))
+    last = module.model.layers[-1]
+    left: list[torch.Tensor] = []
+    last.input_layernorm.register_forward_hook(lambda _, __, out: left.append(out))
+    last.mlp.register_forward_hook(lambda _, __, out: out + left[-1])
+    adding = last.mlp
+    assert prove("adding", module, CPU).last_layer is None
+    assert last.mlp is adding
+
+
+def _weights(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_a_model_that_caps_its_attention_scores_is_refused() -> None:
