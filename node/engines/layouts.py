@@ -9,7 +9,7 @@ is 1.3 to 1.6 times as fast in a turned weight that gives more than it takes, an
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import torch
@@ -44,10 +44,15 @@ class Choice:
     first_rows: int | None
     is_turned: bool = False  # the plain weight
     gain: float = 1.0  # of speed, the geometric mean over the measured rows
+    plain_from: int | None = None  # rows of which on the plain weight, which is kept for few, is the faster again
 
     def seconds(self, timing: Timing) -> float:
-        if self.first_rows is not None and timing.rows >= self.first_rows:
+        is_packed = self.first_rows is not None and timing.rows >= self.first_rows
+        if is_packed and (self.plain_from is None or timing.rows < self.plain_from):
             return timing.packed_s
+        return self.plain_seconds(timing)
+
+    def plain_seconds(self, timing: Timing) -> float:
         return timing.turned_s if self.is_turned else timing.plain_s
 
 
@@ -64,10 +69,23 @@ def choose(timings: Sequence[Timing], *, may_keep_both: bool, is_copied: bool) -
         ways += [] if is_copied else [(2, True)]  # a turned weight is for one row alone
     best = Choice(None)
     for first_rows, is_turned in ways:
-        gain = _gain(timings, Choice(first_rows, is_turned))
+        way = Choice(first_rows, is_turned, plain_from=_plain_from(timings, Choice(first_rows, is_turned)))
+        gain = _gain(timings, way)
         if gain >= best.gain * HYSTERESIS:
-            best = Choice(first_rows, is_turned, gain)
+            best = replace(way, gain=gain)
     return best
+
+
+def _plain_from(timings: Sequence[Timing], choice: Choice) -> int | None:
+    """Costs no memory where both weights are kept: from the fewest rows on from which each measured number runs faster plain."""
+    if choice.first_rows is None or choice.first_rows == 1:
+        return None
+    found = None
+    for timing in reversed(timings):
+        if timing.rows <= choice.first_rows or timing.packed_s <= choice.plain_seconds(timing):
+            break
+        found = timing.rows
+    return found
 
 
 def _gain(timings: Sequence[Timing], choice: Choice) -> float:

@@ -3,6 +3,7 @@
 Not about which model: any engine may hand its modules to `pack`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ class Packed:
 
 
 class PackedLinear(nn.Module):
-    """Computes what `plain` does. `plain` is kept, with its weight, where it is the faster one for fewer than `first_rows`.
+    """Computes what `plain` does. `plain` is kept, with its weight, where it is the faster one for fewer than `first_rows`, and
+    may be that for as many as `plain_from` again.
 
     A row's result does not depend on how many rows ride along, beyond rounding: 1e-6 of the largest result.
     """
 
-    def __init__(self, plain: nn.Module, first_rows: int) -> None:
+    def __init__(self, plain: nn.Module, first_rows: int, plain_from: int | None = None) -> None:
         super().__init__()
         weight = matrix(plain)
         self.out_features, self.in_features = weight.shape
@@ -41,7 +43,7 @@ class PackedLinear(nn.Module):
         self.weight = torch.empty_like(weight, device="meta")  # for those that ask for its dtype or shape
         self.packed: torch.Tensor | None = reorder(weight)  # opaque: neither a parameter nor a buffer, it cannot move
         self.plain = plain if first_rows > 1 else None
-        self._first_rows = first_rows
+        self._first, self._end = first_rows * self.in_features, (plain_from or math.inf) * self.in_features
         self._after = "none"  # what oneDNN computes on the result before it is written
 
     def take_over_gelu(self) -> bool:
@@ -50,7 +52,7 @@ class PackedLinear(nn.Module):
         return self.plain is None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.plain is not None and x.numel() < self._first_rows * self.in_features:
+        if self.plain is not None and not self._first <= x.numel() < self._end:
             return cast(torch.Tensor, self.plain(x))
         return multiply(x, self.packed, self.bias, self._after)
 
@@ -130,7 +132,7 @@ class _Place:
         """The weight as it was is free after this, unless it is kept."""
         plain = self.linear
         if choice.first_rows is not None:
-            self.linear = PackedLinear(plain, choice.first_rows)
+            self.linear = PackedLinear(plain, choice.first_rows, choice.plain_from)
             for parent, name in self.users:
                 setattr(parent, name, self.linear)
         if choice.is_turned:

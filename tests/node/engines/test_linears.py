@@ -236,6 +236,35 @@ def test_the_choice(timings: list[Timing], may_keep_both: bool, is_copied: bool,
     assert choose(timings, may_keep_both=may_keep_both, is_copied=is_copied).first_rows == expected
 
 
+@pytest.mark.parametrize(
+    ("timings", "may_keep_both", "expected"),
+    [
+        (times((1, 0.5), (8, 3.0), (128, 0.8), (512, 0.9)), True, 128),
+        (times((1, 0.5), (8, 3.0), (128, 0.8), (512, 1.0)), True, None),
+        (times((1, 0.5), (8, 3.0), (128, 1.1), (512, 0.9)), True, 512),
+        (times((1, 0.9), (8, 3.0), (128, 0.8), (512, 0.9)), False, None),
+        (times((1, 2.0), (8, 3.0), (128, 0.8), (512, 0.9)), True, None),
+    ],
+    ids=["from a prompt on", "not with most", "with most alone", "no memory for both", "no reason to keep both"],
+)
+def test_many_rows_run_plain_again_where_the_plain_weight_is_kept_anyway(
+    timings: list[Timing], may_keep_both: bool, expected: int | None
+) -> None:
+    assert choose(timings, may_keep_both=may_keep_both, is_copied=False).plain_from == expected
+
+
+@torch.inference_mode()
+def test_each_number_of_rows_runs_in_its_own_layout() -> None:
+    plain = nn.Linear(WIDTH, OUT)
+    rows_of_plain: list[int] = []
+    plain.register_forward_pre_hook(lambda _, given: rows_of_plain.append(len(given[0])))
+    packed = PackedLinear(plain, first_rows=8, plain_from=128)
+    for rows in (1, 7, 8, 127, 128, 512):
+        x = torch.randn(rows, WIDTH)
+        assert relative(packed(x), nn.functional.linear(x, plain.weight, plain.bias)) <= 1e-5
+    assert rows_of_plain == [1, 7, 128, 512]
+
+
 def turned_for_one(rows: int, packed_s: float = 1.0) -> Timing:
     """A turned weight that is faster for one row and slower for more, as BLAS has it."""
     return Timing(rows, plain_s=1.0, packed_s=packed_s, turned_s=0.5 if rows == 1 else 2.0)
