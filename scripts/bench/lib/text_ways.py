@@ -119,9 +119,11 @@ class Generate:
 class ContinuousBatching:
     """transformers' continuous batching as it comes, but for the blocks of its cache: by default they take 90 % of the memory."""
 
-    def __init__(self, folder: Path, chats: int, *, is_packed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, chats: int, *, is_packed: bool = False, dtype: torch.dtype = torch.float32
+    ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        self._model = _model(folder, is_packed=is_packed)
+        self._model = _model(folder, is_packed=is_packed, dtype=dtype)
         self._blocks = 4 * chats  # of 256 tokens: twice what every chat needs at once
 
     @contextmanager
@@ -166,14 +168,14 @@ class ContinuousBatching:
 _names = itertools.count()
 
 
-def _model(folder: Path, *, is_packed: bool) -> Any:  # a model of transformers
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+def _model(folder: Path, *, is_packed: bool, dtype: torch.dtype = torch.float32) -> Any:  # a model of transformers
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
     if is_packed:
         pack(model, PACKED_ROWS, PACKED_SPARE_BYTES)
     return model
 
 
-PACKED_ROWS = (1, 8, 32, 256)
+PACKED_ROWS = (1, 8, 32, 200, 512)  # as of ours
 PACKED_SPARE_BYTES = 512 << 20
 
 
