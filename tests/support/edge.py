@@ -17,7 +17,7 @@ from router.api.context import Parts
 from router.app import Server, build_app
 from router.settings import RouterSettings, bind
 
-BOUND_S = 60.0  # on every wait of a test: far above what it takes on two busy cores
+BOUND_S = 120.0  # on every wait of a test: far above what it takes on two busy cores
 
 CATALOG = """
 [[model]]
