@@ -156,6 +156,7 @@ def _band(picture: Image.Image, band: int) -> bytes:
 async def test_thirty_two_chats_at_once_answer_as_one_by_one(client: httpx.AsyncClient) -> None:
     prompts = [f"What is {a} plus {b}?" for a in range(1, 9) for b in range(1, 5)]
     together = await asyncio.gather(*(_ended(client, _chat(prompt)) for prompt in prompts))
+    assert [job["error"] for job in together] == [None] * len(prompts)
     for prompt, job in zip(prompts, together, strict=True):
         alone = await client.post("/v1/providers/execute", json=_chat(prompt))
         assert job["output"]["text"] == alone.json()["data"]["output"]["text"]  # type: ignore[index]
