@@ -19,18 +19,20 @@ from protos.errors import InvalidRequest
 
 READERS: Final = 2  # connections that read; more only fight over the interpreter
 _SYNCHRONOUS: Final = "synchronous"  # of a connection, in what SQLAlchemy keeps beside it
-_UNFOLDED_PAGES: Final = 2048  # of 4 KiB in the log: where the writer finds no quiet moment, a commit folds it in
+_UNFOLDED_PAGES: Final = 2048  # of 4 KiB in the log: where that many are written before it was folded in, a commit does it
 _BUSY_S: Final = 10.0  # wait for a lock that another program, such as a backup, holds on the file
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One engine to write, with one connection; one to read, with a few."""
+    """One engine to write, with one connection; one to read, with a few; one to fold the log, with one."""
 
     writer: Engine
     readers: Engine
+    folder: Engine
 
     def dispose(self) -> None:
+        self.folder.dispose()
         self.readers.dispose()
         self.writer.dispose()
 
@@ -48,9 +50,9 @@ def sqlite_path(url: str) -> Path | None:
 
 def sqlite_engines(path: Path, synchronous: str) -> Engines:
     """WAL, so that reads never wait for the writer. `synchronous`: FULL survives a power cut, group commit pays for it."""
-    writer, readers = _sqlite_engine(path, 1, synchronous), _sqlite_engine(path, READERS, synchronous)
+    writer, readers, folder = (_sqlite_engine(path, connections, synchronous) for connections in (1, READERS, 1))
     event.listen(writer, "begin", _begin_immediate)
-    return Engines(writer, readers)
+    return Engines(writer, readers, folder)
 
 
 def _sqlite_engine(path: Path, connections: int, synchronous: str) -> Engine:
@@ -87,7 +89,8 @@ def sync(connection: Connection, *, is_synced: bool) -> None:
 
 
 def fold(connection: Connection) -> None:
-    """Between transactions: brings the log into the file, so that it begins anew. Syncs the disk."""
+    """Outside of a transaction: brings the log into the file, so that it begins anew once all of it is there. Syncs the
+    disk; neither who writes nor who reads waits for it."""
     connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 

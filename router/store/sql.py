@@ -73,7 +73,7 @@ class SqlStore:
         with ExitStack() as stack:
             self._engines = engines = await asyncio.to_thread(self._open_file, stack)
             self._readers = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="store-reader"))
-            self._writer = Writer(engines.writer, self._on_commit, self._clock)
+            self._writer = Writer(engines, self._on_commit, self._clock)
             self._writer.start()
             self._opened = stack.pop_all()
 

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
@@ -19,11 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from protos.errors import FabricError, Internal, Overloaded
 from router.jobs import JobEvent
 from router.store import transaction
-from router.store.dialect import fold, sync
+from router.store.dialect import Engines, fold, sync
 from router.store.transaction import Change, Write, Written
 
 GROUP_LIMIT: Final = 512  # writes in one transaction, and what came with the last of them
-FOLD_GROUPS: Final = 128  # transactions after which the log is folded in as soon as nothing waits
+FOLD_GROUPS: Final = 128  # transactions after which the log is folded in, beside those that follow
 QUEUE_LIMIT: Final = 20_000  # writes that wait; at 1,000 jobs/s that is several seconds behind
 
 _Waiting = tuple[Write, "asyncio.Future[Any]"]  # Any: each write has a result of its own
@@ -35,9 +36,9 @@ class Writer:
     """Made and closed on one event loop, which also gets the results and the events."""
 
     def __init__(
-        self, engine: Engine, on_commit: Callable[[Sequence[JobEvent]], None], clock: Callable[[], float]
+        self, engines: Engines, on_commit: Callable[[Sequence[JobEvent]], None], clock: Callable[[], float]
     ) -> None:
-        self._engine, self._on_commit, self._clock = engine, on_commit, clock
+        self._engines, self._on_commit, self._clock = engines, on_commit, clock
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Waiting] = []  # by this step of the loop
         self._waiting: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()  # an empty list: the end
@@ -83,16 +84,16 @@ class Writer:
     # ---- on the thread ----
 
     def _run(self) -> None:
-        unfolded = 0
-        with self._engine.connect() as connection:
+        unfolded, folding = 0, Future[None]()
+        folding.set_result(None)
+        with self._engines.writer.connect() as connection, ThreadPoolExecutor(1, "store-folder") as folder:
             while group := self._take():
                 written = _commit(connection, [write for write, _ in group], self._clock)
                 futures = [future for _, future in group]
                 self._loop.call_soon_threadsafe(self._settle, futures, written)
                 unfolded += 1
-                if unfolded >= FOLD_GROUPS and self._waiting.empty():
-                    _fold(connection)
-                    unfolded = 0
+                if unfolded >= FOLD_GROUPS and folding.done():
+                    unfolded, folding = 0, folder.submit(_fold, self._engines.folder)
 
     def _take(self) -> list[_Waiting]:
         """All that wait, at least one; empty: the end."""
@@ -142,10 +143,11 @@ def _commit(connection: Connection, writes: Sequence[Write], clock: Callable[[],
     return Written([each.outcomes[0] for each in alone], [event for each in alone for event in each.events])
 
 
-def _fold(connection: Connection) -> None:
-    """Here, where nobody waits for it: SQLite would do it within a commit, 17 of 1,000 creates at 30 jobs a second."""
+def _fold(engine: Engine) -> None:
+    """On a thread where nobody waits for it: SQLite would do it within a commit, 17 of 1,000 creates at 30 jobs a second."""
     try:
-        fold(connection)
+        with engine.connect() as connection:
+            fold(connection)
     except Exception:  # what is durable stays so in the log; the next time may go better, else a commit tries
         logger.exception("the log of the database could not be folded into its file: is the disk full?")
 

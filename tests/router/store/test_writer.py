@@ -27,8 +27,8 @@ def in_the_file(path: Path) -> int:
     return int(count)
 
 
-async def test_the_log_is_folded_into_the_file_when_nothing_waits(tmp_path: Path) -> None:
-    """Not within a commit: who wrote that group would wait for more syncs of the disk."""
+async def test_the_log_is_folded_into_the_file_beside_the_commits(tmp_path: Path) -> None:
+    """Not within one: who wrote that group would wait for more syncs of the disk."""
     store = SqlStore(f"sqlite:///{tmp_path}/jobs.db", ignore)
     await store.open()
 
