@@ -19,7 +19,9 @@ from protos.errors import InvalidRequest
 
 READERS: Final = 2  # connections that read; more only fight over the interpreter
 _SYNCHRONOUS: Final = "synchronous"  # of a connection, in what SQLAlchemy keeps beside it
-_UNFOLDED_PAGES: Final = 2048  # of 4 KiB in the log: where that many are written before it was folded in, a commit does it
+_UNFOLDED_PAGES: Final = (
+    2048  # of 4 KiB in the log: where that many are written before it was folded in, a commit does it
+)
 _BUSY_S: Final = 10.0  # wait for a lock that another program, such as a backup, holds on the file
 
 
