@@ -6,6 +6,7 @@ Ours is a router and a node as `fabric-node up` starts them, asked by /v1/embedd
 best is the one that is fastest here. All have the same weights, float32, one thread, and rounds in turn.
 """
 # minutes: 4
+# limits: docs/embedding-over-http.md
 # peers: infinity
 
 import argparse

@@ -8,6 +8,7 @@ alternating in one process. Every call into the engine is timed on its thread's 
 thread computed beyond that is the scheduler. So neither other work on the machine nor the length of a step counts.
 """
 # minutes: 2
+# limits: docs/service-overhead.md
 
 import argparse
 import asyncio
