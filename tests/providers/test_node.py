@@ -20,7 +20,18 @@ from node.rpc import NodeServicer
 from node.server import Server
 from node.uploads import Uploads
 from protos.errors import NodeUnavailable, Overloaded
-from protos.types import Finished, ModelId, ModelState, ProviderId, Queued, Started, Task, TaskId, TextRequest
+from protos.types import (
+    Finished,
+    ModelId,
+    ModelState,
+    ProviderId,
+    Queued,
+    Started,
+    Task,
+    TaskEvent,
+    TaskId,
+    TextRequest,
+)
 from providers.base import Snapshot
 from providers.node import NodeProvider
 
@@ -76,6 +87,19 @@ async def finished(provider: NodeProvider, id_: str) -> Finished:
     return last
 
 
+@asynccontextmanager
+async def seated(folder: Path, gate: threading.Event) -> AsyncIterator[tuple[Daemon, AsyncIterator[TaskEvent]]]:
+    """A node, and the events of a task that has its seat there and goes on when the gate opens."""
+    async with fake_node(folder, gate) as node, watching(node.target) as watched:
+        gate.set()
+        await watched.until_health("healthy")
+        gate.clear()
+        events = watched.provider.run(a_task())
+        async with asyncio.timeout(BOUND_S):
+            assert [type(await anext(events)) for _ in range(2)] == [Queued, Started]
+        yield node, events
+
+
 async def until_idle(node: Daemon) -> None:
     """Returns when the node holds no task."""
     async with asyncio.timeout(BOUND_S):
@@ -117,13 +141,8 @@ async def test_a_stopped_process_ends_the_running_calls_and_is_found_again(tmp_p
 
 async def test_a_router_that_was_held_up_itself_loses_nothing_that_runs(tmp_path: Path) -> None:
     gate = threading.Event()
-    async with fake_node(tmp_path, gate) as node, watching(node.target) as watched:
-        gate.set()
-        await watched.until_health("healthy")
-        gate.clear()
-        events = watched.provider.run(a_task())
+    async with seated(tmp_path, gate) as (node, events):
         async with asyncio.timeout(BOUND_S):
-            assert [type(await anext(events)) for _ in range(2)] == [Queued, Started]
             threading.Event().wait(2 * SILENCE_S)  # of the loop's thread: nothing is heard, because nobody listens
             uptime_s = node.service.status().uptime_s
             async for status in node.service.watch(0.02):  # it listens again
@@ -148,14 +167,8 @@ async def test_a_killed_node_ends_the_running_calls(tmp_path: Path) -> None:
 
 async def test_closing_the_iterator_cancels_the_task_on_the_node(tmp_path: Path) -> None:
     gate = threading.Event()
-    async with fake_node(tmp_path, gate) as node, watching(node.target) as watched:
-        gate.set()
-        await watched.until_health("healthy")
-        gate.clear()
-        events = watched.provider.run(a_task())
+    async with seated(tmp_path, gate) as (node, events):
         async with asyncio.timeout(BOUND_S):
-            assert isinstance(await anext(events), Queued)
-            assert isinstance(await anext(events), Started)
             await events.aclose()  # type: ignore[attr-defined]  # a generator
         await until_idle(node)  # the gate is still closed: it cannot have succeeded
         (text,) = [model for model in node.service.status().models if model.model.id == "fake-text"]
